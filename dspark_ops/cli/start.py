@@ -1,0 +1,43 @@
+"""`dspark-ops start`: worker, then head; the image must be there."""
+
+from __future__ import annotations
+
+import typer
+
+from dspark_ops.cli.options import (
+    DEFAULT_SITE,
+    CheckOption,
+    DiffOption,
+    JsonOption,
+    SetOption,
+    SiteOption,
+    YesOption,
+    consent,
+    finish,
+    progress_printer,
+)
+
+
+def start(
+    site: SiteOption = DEFAULT_SITE,
+    check: CheckOption = False,
+    diff: DiffOption = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """Start the pair: worker, then head, and wait for a correct completion. Loads no image."""
+    from dspark_ops.config.load import load_site
+    from dspark_ops.deploy.launch import deploy as run
+
+    loaded = load_site(site, overrides=overrides or ())
+    report = run(
+        loaded,
+        verb="start",
+        consent=lambda plan: consent(plan, yes=yes),
+        progress=progress_printer(),
+        check=check,
+        diff=diff,
+        load_image=False,
+    )
+    raise typer.Exit(finish(report, as_json=as_json))

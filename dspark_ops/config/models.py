@@ -1,0 +1,238 @@
+"""What an operator wants: one Site on top of one Profile. Shapes only; cross-field rules are in `invariants`."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Role = Literal["head", "worker"]
+ROLES: tuple[Role, Role] = ("head", "worker")
+NODE_RANK: dict[Role, int] = {"head": 0, "worker": 1}
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+_IFNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,252}[A-Za-z0-9])?")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Frozen(BaseModel):
+    """Base of everything parsed from outside: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SshSite(Frozen):
+    """How both nodes are reached. Host keys are always checked.
+
+    config: an OpenSSH client configuration file; None means the operator's own `~/.ssh/config`.
+    """
+
+    config: Path | None = None
+    connect_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
+
+
+class NodeSite(Frozen):
+    """One Spark: an SSH host name or alias of the SSH configuration."""
+
+    host: str
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_a_name(cls, value: str) -> str:
+        if not _HOST.fullmatch(value):
+            raise ValueError("expected a host name, an address or an SSH alias")
+        return value
+
+
+class NodesSite(Frozen):
+    """The pair. Rank 0 is the head, rank 1 the worker."""
+
+    head: NodeSite
+    worker: NodeSite
+
+    def of(self, role: Role) -> NodeSite:
+        return self.head if role == "head" else self.worker
+
+
+class RailEnd(Frozen):
+    """One end of a rail: the netdev, its RDMA device (None where the host shows none), its static address."""
+
+    netdev: str
+    hca: str | None = None
+    address: IPv4Interface
+
+    @field_validator("netdev")
+    @classmethod
+    def _netdev_is_an_interface_name(cls, value: str) -> str:
+        if not _IFNAME.fullmatch(value):
+            raise ValueError("expected an interface name of at most 15 characters")
+        return value
+
+    @field_validator("address")
+    @classmethod
+    def _address_has_a_prefix(cls, value: IPv4Interface) -> IPv4Interface:
+        if value.network.prefixlen > 31:
+            raise ValueError("expected an address with its prefix, as 10.77.0.1/24")
+        return value
+
+
+class RailSite(Frozen):
+    """One netdev pair over one PCIe half of one cage. One cable makes two rails (both twins), two cables four."""
+
+    name: str
+    head: RailEnd
+    worker: RailEnd
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_plain(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("expected lower-case letters, digits and dashes")
+        return value
+
+    def of(self, role: Role) -> RailEnd:
+        return self.head if role == "head" else self.worker
+
+
+class FabricSite(Frozen):
+    """The rails, in order; the first one also carries the bootstrap sockets.
+
+    gid_index: None leaves NCCL_IB_GID_INDEX truly unset (the default, see docs/adr); a number pins it.
+    """
+
+    mtu: Annotated[int, Field(ge=1280, le=9216)] = 9000
+    rails: Annotated[tuple[RailSite, ...], Field(min_length=1, max_length=4)]
+    gid_index: Annotated[int, Field(ge=0, le=255)] | None = None
+
+
+class ImageSite(Frozen):
+    """The serving image, by id: the same bytes on both ranks.
+
+    archive: a `docker save` file on the control host, loaded where the id is absent; None means it must be there.
+    """
+
+    reference: str
+    id: str
+    archive: Path | None = None
+
+    @field_validator("id")
+    @classmethod
+    def _id_is_a_digest(cls, value: str) -> str:
+        if not _IMAGE_ID.fullmatch(value):
+            raise ValueError("expected an image id, sha256: and 64 hexadecimal digits")
+        return value
+
+    @field_validator("reference")
+    @classmethod
+    def _reference_is_not_latest(cls, value: str) -> str:
+        if not value or value.endswith(":latest") or ":" not in value.rsplit("/", 1)[-1]:
+            raise ValueError("expected a name with a fixed tag; a moving tag (latest, or none) is refused")
+        return value
+
+
+class ModelSite(Frozen):
+    """The weights. path is inside the container; mount is the host directory shown there (None: in the image)."""
+
+    path: PurePosixPath
+    served_name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._/-]+$")]
+    mount: PurePosixPath | None = None
+
+    @field_validator("path", "mount")
+    @classmethod
+    def _path_is_absolute(cls, value: PurePosixPath | None) -> PurePosixPath | None:
+        if value is not None and (not value.is_absolute() or ".." in value.parts):
+            raise ValueError("expected an absolute path")
+        return value
+
+
+class SpeculativeSite(Frozen):
+    """Speculative decoding. tokens is k, the drafted tokens per step; the profile says which k are legal."""
+
+    method: Literal["none", "dspark", "draft_model"] = "none"
+    tokens: Annotated[int, Field(ge=1, le=32)] | None = None
+    draft_model: PurePosixPath | None = None
+    draft_sample_method: Literal["greedy", "probabilistic"] | None = None
+
+
+class ServeSite(Frozen):
+    """What the two ranks are told. Everything else of the argument list belongs to the profile."""
+
+    api_host: IPv4Address = IPv4Address("127.0.0.1")
+    api_port: Port = 8000
+    master_port: Port = 25000
+    max_model_len: Annotated[int, Field(ge=16, le=1_048_576)]
+    max_num_seqs: Annotated[int, Field(ge=1, le=256)]
+    max_num_batched_tokens: Annotated[int, Field(ge=16, le=131_072)] | None = None
+    kv_cache_dtype: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "auto"
+    gpu_memory_utilization: Annotated[float, Field(gt=0.05, le=0.95)] | None = None
+    kv_cache_memory_mib: Annotated[int, Field(ge=16)] | None = None
+    shm_size_gib: Annotated[int, Field(ge=1, le=64)] = 2
+    distributed_timeout_s: Annotated[int, Field(ge=30, le=3600)] = 120
+    execute_timeout_s: Annotated[int, Field(ge=30, le=3600)] = 300
+    speculative: SpeculativeSite = SpeculativeSite()
+
+
+class GuardsSite(Frozen):
+    """The floors below which a verb refuses to go on."""
+
+    memory_floor_gib: Annotated[float, Field(ge=0)] = 4.0
+    disk_floor_gib: Annotated[float, Field(ge=0)] = 10.0
+    ready_timeout_s: Annotated[int, Field(ge=10, le=7200)] = 1800
+
+
+class Site(Frozen):
+    """One typed file, `inventories/<site>/site.yml`."""
+
+    version: Literal[1] = 1
+    name: str
+    profile: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    ssh: SshSite = SshSite()
+    nodes: NodesSite
+    fabric: FabricSite
+    image: ImageSite
+    model: ModelSite
+    serve: ServeSite
+    guards: GuardsSite = GuardsSite()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_plain(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("expected lower-case letters, digits and dashes, at most 32")
+        return value
+
+
+class Canary(Frozen):
+    """The completion that proves readiness. expect must appear in the answer's content, exactly."""
+
+    prompt: str
+    expect: Annotated[str, Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    thinking: bool = False
+
+
+class Profile(Frozen):
+    """A known-good way to serve one model with one vLLM release; data under images/profiles/.
+
+    site: defaults that lie below the operator's own site file, in its shape.
+    legal_k: per speculative method, the drafted tokens that this release accepts.
+    rests_on: what each number was taken from, for people.
+    """
+
+    name: str
+    title: str
+    status: Annotated[str, Field(pattern=r"^(rehearsed|hardware-proven|untested)")]
+    vllm: str
+    architecture: Literal["aarch64", "x86_64"]
+    gpu: bool
+    legal_k: dict[str, tuple[int, ...]]
+    serve_args: tuple[str, ...]
+    environment: dict[str, str]
+    canary: Canary
+    site: dict[str, object]
+    rests_on: tuple[str, ...]

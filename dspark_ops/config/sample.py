@@ -1,0 +1,197 @@
+"""The commented example site, generated from the models: every key, its default, and why one would touch it."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from dspark_ops.config.models import Site
+from dspark_ops.config.wording import annotation_at, expected, section_at
+from dspark_ops.config.yaml_source import parse
+
+WIDTH = 110
+
+# Why each key exists. `[]` stands for the items of a list; a contract test holds this against the models.
+WHY: Mapping[str, str] = {
+    "version": "The version of this file's layout.",
+    "name": "Names locks, labels and reports; two sites on one control host need two names.",
+    "profile": "A known-good model, engine release and argument list: a file of images/profiles/.",
+    "ssh": "How both nodes are reached. Host keys are always checked.",
+    "ssh.config": "An OpenSSH client configuration, relative to this file; null means your own ~/.ssh/config.",
+    "ssh.connect_timeout_s": "Longer for nodes behind a slow jump host.",
+    "nodes": "The pair. Use the management address or alias: rails are reconfigured, sessions over them would break.",
+    "nodes.head": "Rank 0; it serves the API.",
+    "nodes.head.host": "A host name, an address or an SSH alias.",
+    "nodes.worker": "Rank 1.",
+    "nodes.worker.host": "Must be another machine than the head.",
+    "fabric": "The QSFP cables between the two. A rail is one port pair; one cable has two rails, two cables four.",
+    "fabric.mtu": "On every rail, both ends. RoCE packets of 4096 bytes need at least 4192.",
+    "fabric.gid_index": "null leaves NCCL_IB_GID_INDEX unset, so that NCCL finds the RoCEv2 IPv4 entry itself. "
+    "Indexes move when addresses do: pin one only to work around a bug.",
+    "fabric.rails": "In order; the first also carries the bootstrap sockets. One subnet a rail: two ports of a node in "
+    "one subnet make routes ambiguous.",
+    "fabric.rails.[].name": "For people: p0a is cage 0, PCIe half A.",
+    "fabric.rails.[].head": "The end on the head.",
+    "fabric.rails.[].head.netdev": "The port's interface name.",
+    "fabric.rails.[].head.hca": "Its RDMA device; null where the host shows none.",
+    "fabric.rails.[].head.address": "Static, with its prefix.",
+    "fabric.rails.[].worker": "The end on the worker, in the same subnet.",
+    "fabric.rails.[].worker.netdev": "Differs from the head's when a cable is crossed.",
+    "fabric.rails.[].worker.hca": "Its RDMA device; null where the host shows none.",
+    "fabric.rails.[].worker.address": "Another address of the same subnet.",
+    "image": "The serving image: the same bytes on both ranks.",
+    "image.reference": "A name with a fixed tag; latest is refused.",
+    "image.id": "`docker image inspect --format {{.Id}} REFERENCE`; a tag can move, an id cannot.",
+    "image.archive": "A `docker save` file on this machine, loaded where a node lacks the id; null means it is there.",
+    "model": "The weights.",
+    "model.path": "Where they are inside the container.",
+    "model.served_name": "What clients put into `model`.",
+    "model.mount": "The host directory shown at model.path; null when they are in the image.",
+    "serve": "What the ranks are told. The rest of the argument list belongs to the profile.",
+    "serve.api_host": "127.0.0.1 keeps the API on the head; the engine has no authentication of its own.",
+    "serve.api_port": "The API's port on the head.",
+    "serve.master_port": "Where the ranks meet, on the first rail of the head.",
+    "serve.max_model_len": "Longest prompt and answer together, in tokens.",
+    "serve.max_num_seqs": "Requests decoded at the same time; more wait in the queue.",
+    "serve.max_num_batched_tokens": "Tokens of one engine step; larger steps eat into the KV cache. null: the engine's.",
+    "serve.kv_cache_dtype": "Must suit the model's attention; auto follows the weights.",
+    "serve.gpu_memory_utilization": "Share of unified memory for the engine. Set this or kv_cache_memory_mib.",
+    "serve.kv_cache_memory_mib": "KV cache of each rank as a fixed size. Set this or gpu_memory_utilization.",
+    "serve.shm_size_gib": "Shared memory of the container.",
+    "serve.distributed_timeout_s": "How long the ranks wait for each other when they start.",
+    "serve.execute_timeout_s": "How long a step may take before the engine gives up; a cut cable is seen only then.",
+    "serve.speculative": "Speculative decoding.",
+    "serve.speculative.method": "dspark uses the checkpoint's own draft head, draft_model a second model.",
+    "serve.speculative.tokens": "k, the drafted tokens of a step; the profile says which are legal.",
+    "serve.speculative.draft_model": "The draft model's path inside the container; for method draft_model alone.",
+    "serve.speculative.draft_sample_method": "How the draft is sampled; null: the engine's own.",
+    "guards": "Floors below which a verb refuses to go on.",
+    "guards.memory_floor_gib": "MemAvailable that must be left on each node beside the engine.",
+    "guards.disk_floor_gib": "Free disk that must be left after an image is loaded.",
+    "guards.ready_timeout_s": "How long a start may take until the first correct completion.",
+}
+
+_EXAMPLE: Mapping[str, Any] = {
+    "version": 1,
+    "name": "example",
+    "profile": "current",
+    "nodes": {"head": {"host": "spark-head.lan"}, "worker": {"host": "spark-worker.lan"}},
+    "fabric": {
+        "rails": [
+            {
+                "name": name,
+                "head": {"netdev": netdev, "hca": hca, "address": f"10.77.{subnet}.1/24"},
+                "worker": {"netdev": netdev, "hca": hca, "address": f"10.77.{subnet}.2/24"},
+            }
+            for subnet, (name, netdev, hca) in enumerate(
+                [("p0a", "enp1s0f0np0", "rocep1s0f0"), ("p0b", "enP2p1s0f0np0", "roceP2p1s0f0")]
+            )
+        ]
+    },
+    "image": {"reference": "dspark-engine:0.32.0-example", "id": "sha256:" + "0" * 64},
+}
+
+_HEADER = """\
+Example site. Copy it, or let `dspark-ops init HEAD WORKER` write one with what it finds.
+Check it with `dspark-ops validate --site FILE`; --show prints where every value comes from.
+A line that is commented out shows the default: the profile's where it has one, else the built-in.
+Environment (DSPARK__SERVE__API_PORT=8001) and --set serve.api_port=8001 win over this file.
+Write plain decimal numbers; put quotes around text that looks like a number, yes, no, on or off.
+"""
+
+
+def render_sample(defaults: Mapping[str, Any], *, explicit: bool = False) -> str:
+    """The example as YAML text. defaults: the profile's `site`. explicit: write the defaults as real lines."""
+    lines = [f"# {line}" for line in _HEADER.splitlines()]
+    lines += _section(Site, (), _EXAMPLE, defaults, explicit)
+    return "\n".join(lines) + "\n"
+
+
+def scalar(value: object) -> str:
+    """One value as YAML that reads back as the same value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z0-9/][A-Za-z0-9/_.:-]*[A-Za-z0-9]", text):
+        document = parse(text, "scalar")
+        if document.data == text and not document.complaints:
+            return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+def comment(text: str, indent: int) -> list[str]:
+    """A comment wrapped to the width of the file."""
+    pad = " " * indent + "# "
+    return textwrap.wrap(text, WIDTH, initial_indent=pad, subsequent_indent=pad, break_on_hyphens=False)
+
+
+def _section(
+    model: type[BaseModel], at: tuple[str, ...], given: Mapping[str, Any], defaults: Mapping[str, Any], explicit: bool
+) -> list[str]:
+    lines: list[str] = []
+    pad = "  " * len([part for part in at if part != "[]"])
+    for name, info in model.model_fields.items():
+        key = (*at, name)
+        if not at:
+            lines.append("")
+        lines += comment(_remark(key), len(pad))
+        inner = section_at(Site, tuple(0 if part == "[]" else part for part in key))
+        known = defaults.get(name)
+        if inner is not None:
+            below = given.get(name, {})
+            shown = _section(inner, key, below, known if isinstance(known, Mapping) else {}, explicit)
+            lines += [f"{pad}{name}:", *shown]
+        elif isinstance(given.get(name), list):
+            lines += [f"{pad}{name}:", *_items(key, given[name])]
+        else:
+            value = given.get(name, known if known is not None else _default(info.default))
+            live = name in given or explicit
+            lines.append(f"{pad}{'' if live else '# '}{name}: {scalar(value)}")
+    return lines
+
+
+def _items(key: tuple[str, ...], items: list[Mapping[str, Any]]) -> Iterator[str]:
+    """The first item with every key explained, the others in the short form."""
+    for index, item in enumerate(items):
+        if index:
+            yield f"    - name: {item['name']}"
+            for role in ("head", "worker"):
+                inside = ", ".join(f"{name}: {scalar(value)}" for name, value in item[role].items())
+                yield f"      {role}: {{{inside}}}"
+            continue
+        model = section_at(Site, (*key, 0))
+        assert model is not None  # noqa: S101 - the only list of the site is one of sections
+        shown = _section(model, (*key, "[]"), item, {}, explicit=True)
+        yield from _as_item(shown)
+
+
+def _as_item(lines: list[str]) -> Iterator[str]:
+    """Indent a section's lines as one list item: the dash stands before the first key."""
+    dashed = False
+    for line in lines:
+        if not dashed and not line.lstrip().startswith("#"):
+            yield "    - " + line.lstrip()
+            dashed = True
+        else:
+            yield "  " + line if dashed else line
+
+
+def _remark(key: tuple[str, ...]) -> str:
+    annotation = annotation_at(Site, tuple(0 if part == "[]" else part for part in key))
+    why = WHY[".".join(key)]
+    words = expected(annotation)
+    if words in {"text", "a path", "1"} or words.startswith("a section"):
+        return why
+    return f"{why} ({words[0].upper()}{words[1:]}.)"
+
+
+def _default(value: object) -> object:
+    return None if value is PydanticUndefined else value

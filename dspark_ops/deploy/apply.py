@@ -1,0 +1,167 @@
+"""The steps that change the pair, each one playbook run; and undoing them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dspark_ops.ansible_run.runner import PlayResult, run_playbook
+from dspark_ops.config.load import LoadedSite
+from dspark_ops.config.models import ROLES, Role
+from dspark_ops.deploy.spec import CONTAINER, RankSpec
+from dspark_ops.errors import DsparkError
+from dspark_ops.paths import state_dir
+from dspark_ops.report.recorder import Recorder
+from dspark_ops.transport.base import Command
+from dspark_ops.transport.ssh import SshRunner, read_nodes
+
+
+class StepFailedError(DsparkError):
+    """A step of applying failed; whoever runs the verb undoes what was begun."""
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The two `rank_service_spec` documents of one start."""
+
+    release: str
+    epoch: str
+    per_role: Mapping[Role, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, specs: Mapping[Role, RankSpec], epoch: str) -> Documents:
+        return cls(specs["head"].release, epoch, {role: specs[role].document(epoch) for role in ROLES})
+
+    def with_epoch(self, epoch: str) -> Documents:
+        """The same release for another start."""
+        fresh: dict[Role, Mapping[str, Any]] = {}
+        for role, document in self.per_role.items():
+            labels = {**document["labels"], "io.dspark-ops.epoch": epoch}
+            fresh[role] = {**document, "labels": labels}
+        return Documents(self.release, epoch, fresh)
+
+
+@dataclass
+class Applier:
+    """Runs the deploy playbook phase by phase and keeps what changed in the recorder."""
+
+    loaded: LoadedSite
+    recorder: Recorder
+    documents: Documents
+    check: bool = False
+    diff: bool = False
+    changed: dict[Role, int] = field(default_factory=lambda: dict.fromkeys(ROLES, 0))
+
+    def step(self, tag: str) -> PlayResult:
+        """One phase of deploy.yml: image, settle, worker or head.
+
+        Raises:
+            StepFailedError: the play failed or a node was lost; the message is the task's own.
+        """
+        image = self.loaded.site.image
+        host_variables = {role: {"rank_service_spec": document} for role, document in self.documents.per_role.items()}
+        result = run_playbook(
+            "deploy",
+            self.loaded,
+            variables={
+                "engine_image_id": image.id,
+                "engine_image_reference": image.reference,
+                "engine_image_archive": str(image.archive) if image.archive else "",
+            },
+            host_variables=host_variables,
+            check=self.check,
+            diff=self.diff,
+            tags=(tag,),
+        )
+        self._take(tag, result)
+        return result
+
+    def remove(self) -> PlayResult:
+        """Stop and remove our rank containers: head first, then worker."""
+        return self._stop(remove=True)
+
+    def stop(self) -> PlayResult:
+        """Stop our rank containers and leave them there, with their logs: head first, then worker."""
+        return self._stop(remove=False)
+
+    def _stop(self, *, remove: bool) -> PlayResult:
+        result = run_playbook(
+            "stop",
+            self.loaded,
+            variables={"stop_remove": remove, "stop_site": self.loaded.site.name, "stop_container": CONTAINER},
+            host_variables={},
+            check=self.check,
+            diff=self.diff,
+        )
+        self._take("stop", result)
+        return result
+
+    def _take(self, step: str, result: PlayResult) -> None:
+        self.recorder.changes.extend(result.changes)
+        for role in ROLES:
+            self.changed[role] += result.changed.get(role, 0)
+        if result.unreachable:
+            raise StepFailedError(f"{step}: {' and '.join(result.unreachable)} could not be reached any more")
+        if result.failures:
+            lines = [f"{f.node}: {f.task}: {f.message}" for f in result.failures]
+            raise StepFailedError(f"{step}: " + "\n".join(lines))
+        if result.rc != 0:
+            raise StepFailedError(f"{step}: ansible-playbook ended with {result.rc}; its log: {result.log}")
+
+
+def save_served(site: str, documents: Documents) -> None:
+    """Remember the release that was seen to serve, so that a later failed deploy can put it back."""
+    path = _served_path(site)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(
+        json.dumps({"release": documents.release, "per_role": documents.per_role}, indent=1), encoding="utf-8"
+    )
+    fresh.chmod(0o600)
+    fresh.replace(path)
+
+
+def load_served(site: str, release: str | None) -> Documents | None:
+    """The remembered release, or None when there is none or it is another one than asked for."""
+    try:
+        stored = json.loads(_served_path(site).read_text(encoding="utf-8"))
+        if release is None or stored["release"] != release:
+            return None
+        per_role: dict[Role, Mapping[str, Any]] = {role: stored["per_role"][role] for role in ROLES}
+        return Documents(str(stored["release"]), str(per_role["head"]["labels"]["io.dspark-ops.epoch"]), per_role)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _served_path(site: str) -> Path:
+    return state_dir() / "served" / f"{site}.json"
+
+
+def collect_logs(runners: Mapping[Role, SshRunner], recorder: Recorder) -> dict[Role, str]:
+    """Evidence before kill: the end of both ranks' logs, kept beside the reports. Returns them by role."""
+    command = Command("log", ("docker", "logs", "--timestamps", "--tail", "400", CONTAINER), root=True, timeout_s=15)
+    readings = read_nodes(runners, dict.fromkeys(runners, (command,)))
+    logs: dict[Role, str] = {}
+    folder = state_dir() / "evidence" / recorder.started_at.strftime("%Y%m%dT%H%M%SZ")
+    for role, reading in readings.items():
+        result = reading.get("log")
+        text = (result.stdout or "") + (result.stderr or "")
+        if result.error is None and result.rc == 0 and text.strip():
+            logs[role] = text
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{role}.log").write_text(text, encoding="utf-8")
+    return logs
+
+
+def first_errors(logs: Mapping[Role, str], limit: int = 3) -> Sequence[str]:
+    """The earliest lines of either rank that name an error, by their Docker time stamp: the cause, not its echoes."""
+    found = []
+    for role, text in logs.items():
+        for line in text.splitlines():
+            stamp, _, rest = line.partition(" ")
+            if any(word in rest for word in ("Error:", "error:", "ERROR", "died unexpectedly", "Killed")):
+                found.append((stamp, role, rest.strip()))
+    return [f"{role}: {rest[:240]}" for _, role, rest in sorted(found)[:limit]]

@@ -1,0 +1,188 @@
+"""The two containers: made, started and found; their identity (host keys, login key) is put in before they first run."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dspark_ops.errors import NoVerdictError, RefusedError
+from dspark_ops.lab.layout import LABEL, NETWORK, NODES, USER, LabPaths, Node
+from dspark_ops.lab.ssh_access import ensure_keypair
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+_USER_ID = 1000
+#: Bits of the capability sets; --privileged asks for all and is refused where the machine itself lacks one.
+_CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
+    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
+    "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
+    "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+).split()
+#: Never given: a node must not load modules into the machine's kernel, set its clock or switch it off.
+_NEVER = ("SYS_MODULE", "SYS_TIME", "SYS_BOOT")
+
+
+def find_container(client: docker.DockerClient, node: Node) -> Container | None:
+    """The node's container in any state, or None."""
+    import docker
+
+    try:
+        return client.containers.get(node.container)
+    except docker.errors.NotFound:
+        return None
+
+
+def ensure_container(
+    client: docker.DockerClient,
+    node: Node,
+    *,
+    image: str,
+    subnet: str,
+    paths: LabPaths,
+    progress: Callable[[str], None],
+) -> bool:
+    """The node's container runs and has its identity; True when something had to be done.
+
+    A container of an older image, or one that an interrupted run left without identity, is made anew. One that
+    belongs to another lab (another user's state directory) is refused.
+    """
+    container = find_container(client, node)
+    if container is not None:
+        if container.labels.get(LABEL) != paths.identity():
+            raise RefusedError(
+                f"a container {node.container} exists that this lab did not make",
+                hint=f"another user's lab? Remove it with `docker rm -f {node.container}` if it is not needed",
+            )
+        stale = container.attrs["Config"]["Image"] != image or not _identity_file(paths, node).is_file()
+        if stale:
+            progress(f"{node.name} is of an older image or half made: making it anew")
+            container.remove(force=True, v=True)
+            container = None
+        elif container.status == "running":
+            return False
+    if container is None:
+        container = _create(client, node, image=image, subnet=subnet, paths=paths)
+    progress(f"starting {node.name}")
+    container.start()
+    return True
+
+
+def host_key(paths: LabPaths, node: Node) -> str:
+    """The public host key that was put into the node."""
+    return _identity_file(paths, node).read_text(encoding="ascii").strip()
+
+
+def container_pid(client: docker.DockerClient, node: Node) -> int:
+    """PID 1 of the node as the machine sees it; its namespaces are the node's."""
+    container = find_container(client, node)
+    pid = int(container.attrs["State"]["Pid"]) if container is not None else 0
+    if pid == 0:
+        raise NoVerdictError(
+            f"{node.name} ended right after its start",
+            hint=f"`docker logs {node.container}` says why; `dspark-ops lab down` and up again makes it anew",
+        )
+    return pid
+
+
+def missing_capabilities() -> tuple[str, ...]:
+    """The capabilities that this machine's bounding set lacks; a container cannot be given them."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("CapBnd:"):
+            held = int(line.split()[1], 16)
+            return tuple(name for bit, name in enumerate(_CAPABILITIES) if not held >> bit & 1)
+    return ()
+
+
+def _identity_file(paths: LabPaths, node: Node) -> Path:
+    """The node's public host key on our side; written last, so it stands for a finished container."""
+    return paths.state / f"{node.name}.hostkey.pub"
+
+
+def _create(client: docker.DockerClient, node: Node, *, image: str, subnet: str, paths: LabPaths) -> Container:
+    from docker.types import Mount
+
+    labels = {LABEL: paths.identity()}
+    _identity_file(paths, node).unlink(missing_ok=True)
+    client.volumes.create(node.volume, labels=labels)
+    api = client.api
+    host_config = api.create_host_config(
+        cap_add=["ALL"],
+        cap_drop=sorted({*_NEVER, *missing_capabilities()}),
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+        device_cgroup_rules=["a *:* rwm"],
+        tmpfs={"/run": "exec", "/run/lock": ""},
+        mounts=[Mount("/var/lib/docker", node.volume, type="volume")],
+        shm_size="2g",
+        cgroupns="private",
+    )
+    # What `--security-opt systempaths=unconfined` means in the API: the nested Engine needs an open /proc.
+    host_config["MaskedPaths"] = []
+    host_config["ReadonlyPaths"] = []
+    address = api.create_endpoint_config(ipv4_address=node.management_ip(subnet))
+    made = api.create_container(
+        image,
+        name=node.container,
+        hostname=node.name,
+        labels=labels,
+        host_config=host_config,
+        networking_config=api.create_networking_config({NETWORK: address}),
+    )
+    container = client.containers.get(made["Id"])
+    _put_identity(container, node, paths)
+    return container
+
+
+def _put_identity(container: Container, node: Node, paths: LabPaths) -> None:
+    """Put the node's own host key and the lab's login key into the container, and remember the host key."""
+    login = ensure_keypair(paths.key, "dspark-lab")
+    host = paths.state / f"{node.name}.hostkey"
+    fresh = host.with_suffix(".making")
+    public = ensure_keypair(fresh, node.name)
+    files = [
+        ("etc/ssh/ssh_host_ed25519_key", fresh.read_text(encoding="ascii"), 0o600, 0),
+        ("etc/ssh/ssh_host_ed25519_key.pub", public + "\n", 0o644, 0),
+        (f"home/{USER}/.ssh/authorized_keys", login + "\n", 0o600, _USER_ID),
+    ]
+    container.put_archive("/", _tar(files))
+    fresh.unlink()
+    fresh.with_name(fresh.name + ".pub").replace(_identity_file(paths, node))
+
+
+def _tar(files: Sequence[tuple[str, str, int, int]]) -> bytes:
+    """A tar of (path, text, mode, uid = gid)."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, text, mode, owner in files:
+            info = tarfile.TarInfo(name)
+            info.size, info.mode, info.uid, info.gid = len(text.encode()), mode, owner, owner
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def remove_nodes(client: docker.DockerClient, identity: str) -> tuple[str, ...]:
+    """Remove every container, network and volume of this lab; what was removed."""
+    import docker
+
+    chosen = {"label": f"{LABEL}={identity}"}
+    removed: list[str] = []
+    for container in client.containers.list(all=True, filters=chosen, ignore_removed=True):
+        container.remove(force=True, v=True)
+        removed.append(f"container {container.name}")
+    for network in client.networks.list(filters=chosen):
+        network.remove()
+        removed.append(f"network {network.name}")
+    for node in NODES:
+        try:
+            volume = client.volumes.get(node.volume)
+        except docker.errors.NotFound:
+            continue
+        if (volume.attrs.get("Labels") or {}).get(LABEL) == identity:
+            volume.remove(force=True)
+            removed.append(f"volume {volume.name}")
+    return tuple(removed)

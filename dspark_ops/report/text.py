@@ -1,0 +1,119 @@
+"""A report for people: one line per result, failures and their remedy repeated last, marks that need no colour."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from dspark_ops.report.models import Change, Finding, Phase, Report, Status, counts
+
+MARKS: dict[Status, str] = {"ok": "[ok]", "warn": "[warn]", "fail": "[fail]", "skip": "[skip]", "unknown": "[ ? ]"}
+_COLOURS: dict[Status, str] = {"ok": "32", "warn": "33", "fail": "31", "skip": "2", "unknown": "35"}
+_MARK_WIDTH = 6
+_PHASE_MARKS = {"done": "[ok]", "failed": "[fail]", "skipped": "[skip]"}
+
+
+def wants_colour(stream: TextIO | None = None) -> bool:
+    """True on a terminal that was not told otherwise (`NO_COLOR`, `TERM=dumb`)."""
+    out = sys.stdout if stream is None else stream
+    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def render(report: Report, *, colour: bool = False, verbose: bool = False) -> str:
+    """The whole report as text. verbose: also what is ok, with what was seen."""
+    blocks = [
+        _nodes(report),
+        "\n".join(phase_line(phase) for phase in report.phases),
+        "\n".join(_change_lines(report.changes)),
+        "\n".join(_finding_lines(report.findings, colour=colour, verbose=verbose)),
+        "\n".join(_repeat_lines(report.findings, colour=colour)),
+        "\n".join(f"left behind: {item}" for item in report.left),
+        _closing(report),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def mark(status: Status, *, colour: bool) -> str:
+    """The mark of a status, padded to one width, coloured only where asked."""
+    text = MARKS[status].ljust(_MARK_WIDTH)
+    return f"\x1b[{_COLOURS[status]}m{text}\x1b[0m" if colour else text
+
+
+def phase_line(phase: Phase) -> str:
+    """One phase: mark, name, seconds now and the last time, detail."""
+    last = "" if phase.last_s is None else f" (last time {phase.last_s:.1f} s)"
+    detail = f"  {phase.detail}" if phase.detail else ""
+    return f"{_PHASE_MARKS[phase.status].ljust(_MARK_WIDTH)} {phase.name:<24} {phase.elapsed_s:7.1f} s{last}{detail}"
+
+
+def shell_line(command: Iterable[str]) -> str:
+    """A command as it can be pasted into a shell."""
+    return shlex.join(command)
+
+
+def _nodes(report: Report) -> str:
+    lines = []
+    for node in report.nodes:
+        if node.reachable:
+            took = "" if node.round_trip_s is None else f" in {node.round_trip_s:.2f} s"
+            lines.append(f"{node.role:<6} {node.host}: read{took}")
+        else:
+            lines.append(f"{node.role:<6} {node.host}: not reached: {node.error or 'no reason given'}")
+    return "\n".join(lines)
+
+
+def _change_lines(changes: Iterable[Change]) -> list[str]:
+    lines = []
+    for change in changes:
+        after = "" if change.after is None else f" -> {change.after}"
+        lines.append(f"{change.node:<6} {change.what}: {change.before or 'absent'}{after}".rstrip())
+        if change.diff:
+            lines += ["    " + line for line in change.diff.rstrip("\n").split("\n")]
+    return lines
+
+
+def _finding_lines(findings: tuple[Finding, ...], *, colour: bool, verbose: bool) -> list[str]:
+    width = max((len(f.id) for f in findings), default=0)
+    lines = []
+    for finding in findings:
+        imitated = " (look-alike)" if finding.look_alike else ""
+        told = verbose or finding.status != "ok"
+        text = f"{finding.title}: {finding.observed}" if told else finding.title
+        lines.append(f"{mark(finding.status, colour=colour)} {finding.node:<6} {finding.id:<{width}}  {text}{imitated}")
+    return lines
+
+
+def _repeat_lines(findings: tuple[Finding, ...], *, colour: bool) -> list[str]:
+    """What needs a person, root causes first, each with the command to run; what only follows from them, counted."""
+    needing = [f for f in findings if f.status in ("fail", "unknown", "warn")]
+    needing.sort(key=lambda f: ("fail", "unknown", "warn").index(f.status))
+    lines: list[str] = []
+    for finding in needing:
+        if finding.caused_by is not None:
+            continue
+        lines.append(f"{mark(finding.status, colour=colour)} {finding.node:<6} {finding.id}: {finding.observed}")
+        if finding.expected:
+            lines.append(f"       expected: {finding.expected}")
+        if finding.remedy is not None:
+            lines.append(f"       remedy: {finding.remedy.text}")
+            if finding.remedy.command:
+                lines.append(f"       $ {shell_line(finding.remedy.command)}")
+    followers = [f for f in needing if f.caused_by is not None]
+    for cause in dict.fromkeys(f.caused_by for f in followers):
+        names = sorted({f.id for f in followers if f.caused_by == cause})
+        lines.append(f"       {len(names)} more follow from {cause}: {', '.join(names)}")
+    return lines
+
+
+def _closing(report: Report) -> str:
+    totals = counts(report.findings)
+    lines = []
+    if report.findings:
+        lines.append(", ".join(f"{number} {status}" for status, number in totals.items() if number))
+    lines.append(f"{report.verdict}: {report.message}")
+    if report.next_step:
+        lines.append(f"next: {report.next_step}")
+    return "\n".join(lines)

@@ -1,0 +1,175 @@
+"""Reading a node: probes in, results out, all of them in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Command:
+    """Run one program that only reads. root: through `sudo -n`, and as the login user where that is refused."""
+
+    id: str
+    argv: tuple[str, ...]
+    timeout_s: float = 8.0
+    root: bool = False
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "kind": "command",
+            "id": self.id,
+            "argv": list(self.argv),
+            "timeout_s": self.timeout_s,
+            "root": self.root,
+        }
+
+
+@dataclass(frozen=True)
+class Files:
+    """Read every file that a glob pattern matches; links are followed, a missing file is simply not there.
+
+    Reads as the login user; root: through `sudo -n` for files of mode 0600.
+    """
+
+    id: str
+    patterns: tuple[str, ...]
+    max_bytes: int = 65536
+    root: bool = False
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "kind": "files",
+            "id": self.id,
+            "patterns": list(self.patterns),
+            "max_bytes": self.max_bytes,
+            "root": self.root,
+        }
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where every symbolic link that a glob pattern matches really leads (`realpath`)."""
+
+    id: str
+    patterns: tuple[str, ...]
+
+    def wire(self) -> dict[str, Any]:
+        return {"kind": "links", "id": self.id, "patterns": list(self.patterns)}
+
+
+@dataclass(frozen=True)
+class Http:
+    """One HTTP request made on the node itself, so that a service bound to its loopback can be read."""
+
+    id: str
+    url: str
+    body: Mapping[str, Any] | None = None
+    timeout_s: float = 5.0
+    max_bytes: int = 262144
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "kind": "http",
+            "id": self.id,
+            "url": self.url,
+            "body": None if self.body is None else dict(self.body),
+            "timeout_s": self.timeout_s,
+            "max_bytes": self.max_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Filesystem:
+    """Total and free bytes of the file system that holds `path` or its nearest existing parent."""
+
+    id: str
+    path: str
+
+    def wire(self) -> dict[str, Any]:
+        return {"kind": "filesystem", "id": self.id, "path": self.path}
+
+
+Probe = Command | Files | Links | Http | Filesystem
+
+
+class ProbeResult(BaseModel):
+    """What one probe saw. `error` is set when it never ran (no program, time limit, refused); then the rest is None.
+
+    command: rc, stdout, stderr. files and links: `files`, path to content or target. http: rc is the status,
+    stdout the body. filesystem: numbers {"total_bytes", "free_bytes"}.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    error: str | None = None
+    rc: int | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    files: dict[str, str] | None = None
+    numbers: dict[str, int] | None = None
+    elapsed_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """It ran, and a program ended with 0 or a server answered 2xx."""
+        if self.error is not None:
+            return False
+        return self.rc is None or self.rc == 0 or 200 <= self.rc < 300
+
+    def text(self) -> str | None:
+        """Standard output, or None when the probe did not succeed: nothing was seen."""
+        return self.stdout if self.ok else None
+
+
+class NodeReading(BaseModel):
+    """One round trip to one node. reachable is False when the session itself failed: then nothing is known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    node: str
+    reachable: bool
+    error: str | None = None
+    hint: str | None = None
+    user: str | None = None
+    sudo: bool | None = None
+    hostname: str | None = None
+    clock_s: float | None = None
+    clock_error_s: float | None = None
+    results: dict[str, ProbeResult] = {}
+    elapsed_s: float = 0.0
+
+    def get(self, probe_id: str) -> ProbeResult:
+        """The result of a probe; one with `error` set when the node was not reached or it was not asked."""
+        if probe_id in self.results:
+            return self.results[probe_id]
+        return ProbeResult(id=probe_id, error="not read" if self.reachable else "node not reached")
+
+
+class Runner(Protocol):
+    """A way to one node. `read` never raises for an unreachable node: it says so in the reading."""
+
+    @property
+    def node(self) -> str: ...
+
+    def read(self, probes: Sequence[Probe], *, timeout_s: float = 60.0) -> NodeReading: ...
+
+
+@dataclass(frozen=True)
+class RecordedRunner:
+    """A node replayed from a recorded reading; `asked` lists the probe ids of every call, for tests."""
+
+    reading: NodeReading
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    @property
+    def node(self) -> str:
+        return self.reading.node
+
+    def read(self, probes: Sequence[Probe], *, timeout_s: float = 60.0) -> NodeReading:  # noqa: ARG002
+        self.asked.append(tuple(p.id for p in probes))
+        return self.reading
