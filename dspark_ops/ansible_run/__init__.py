@@ -1,1 +1,1 @@
-from __future__ import annotations
+"""Running the playbooks: argument list and environment, inventory, event stream, and one lock per site."""

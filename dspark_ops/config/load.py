@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,7 +62,9 @@ def load_site(path: Path, *, overrides: Sequence[str] = (), environ: Mapping[str
     stack.lay(document.data, _file_origin(document, path, "file"))
     _lay_overrides(stack, environ, overrides)
     _resolve_paths(stack, path)
-    site, complaints = _validate(Site, stack, str(path))
+    site, complaints = _validate(
+        Site, stack, str(path), spoilt={item.key for item in document.complaints if item.key is not None}
+    )
     if early or complaints or site is None or profile is None:
         raise _config_error(path, _unique([*early, *complaints]))
     problems = check_site(site, profile)
@@ -175,14 +177,21 @@ def _resolve_paths(stack: Stack, site_path: Path) -> None:
         stack.at(key[:-1])[key[-1]] = resolved
 
 
-def _validate(model: type[_Model], stack: Stack, label: str) -> tuple[_Model | None, list[str]]:
-    """The model, or what is wrong with it as located sentences in the order of the file."""
+def _validate(
+    model: type[_Model], stack: Stack, label: str, *, spoilt: Collection[Key] = ()
+) -> tuple[_Model | None, list[str]]:
+    """The model, or what is wrong with it as located sentences in the order of the file.
+
+    spoilt: keys that the YAML reader has complained about already.
+    """
     try:
         return model.model_validate_json(json.dumps(stack.data), strict=True), []
     except ValidationError as error:
         found: list[tuple[int, str]] = []
         for entry in error.errors(include_url=False, include_input=False):
             key = tuple(entry["loc"])
+            if key in spoilt:
+                continue
             origin = stack.nearest(key)
             exact = stack.origins.get(key)
             where = origin.where if origin is not None else label

@@ -59,7 +59,7 @@ WHY: Mapping[str, str] = {
     "serve.master_port": "Where the ranks meet, on the first rail of the head.",
     "serve.max_model_len": "Longest prompt and answer together, in tokens.",
     "serve.max_num_seqs": "Requests decoded at the same time; more wait in the queue.",
-    "serve.max_num_batched_tokens": "Tokens of one engine step; larger steps eat into the KV cache. null: the engine's.",
+    "serve.max_num_batched_tokens": "Tokens of one engine step; larger steps cost KV cache. null: the engine's own.",
     "serve.kv_cache_dtype": "Must suit the model's attention; auto follows the weights.",
     "serve.gpu_memory_utilization": "Share of unified memory for the engine. Set this or kv_cache_memory_mib.",
     "serve.kv_cache_memory_mib": "KV cache of each rank as a fixed size. Set this or gpu_memory_utilization.",
@@ -124,7 +124,13 @@ def scalar(value: object) -> str:
         document = parse(text, "scalar")
         if document.data == text and not document.complaints:
             return text
-    return json.dumps(text, ensure_ascii=False)
+    return '"' + "".join(_quoted(char) for char in text) + '"'
+
+
+def _quoted(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
 
 
 def comment(text: str, indent: int) -> list[str]:

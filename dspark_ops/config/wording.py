@@ -154,7 +154,9 @@ def schema_sentence(model: type[BaseModel], error: Any, value: object, mark: Mar
     if kind == "missing":
         return f"{name}: missing; expected {expected(annotation)}"
     if kind in {"value_error", "assertion_error"}:
-        reason = str(error.get("ctx", {}).get("error", "")) or "expected another value"
+        reason = str(error.get("ctx", {}).get("error", ""))
+        if not reason.startswith("expected "):  # the words of a standard type, as ipaddress
+            reason = f"expected {expected(annotation)}"
         return f"{name}: {reason}, got {observed(value, mark, annotation)}"
     return f"{name}: expected {expected(annotation)}, got {observed(value, mark, annotation)}"
 

@@ -33,10 +33,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Complaint:
-    """One thing wrong with the file itself, before any meaning is given to its keys."""
+    """One thing wrong with the file itself, before its keys mean anything. key: whose value it spoils, if one's."""
 
     line: int
     text: str
+    key: tuple[str | int, ...] | None = None
 
 
 @dataclass
@@ -151,6 +152,10 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, label: str) -> str:
     return f"{where}: not YAML: {reason}"
 
 
+class _UnusableScalarError(Exception):
+    """Why a scalar is not taken, in words."""
+
+
 class _Walk:
     """One pass over the node tree. Aliases are expanded, with a bound on how much."""
 
@@ -160,8 +165,8 @@ class _Walk:
         self.document = document
         self.seen = 0
 
-    def complain(self, node: yaml.Node, text: str) -> None:
-        self.document.complaints.append(Complaint(node.start_mark.line + 1, text))
+    def complain(self, node: yaml.Node, text: str, key: Key | None = None) -> None:
+        self.document.complaints.append(Complaint(node.start_mark.line + 1, text, key))
 
     def value(self, node: yaml.Node | None, key: Key) -> Value:
         if node is None:
@@ -207,7 +212,8 @@ class _Walk:
             path = (*key, name)
             if name in found:
                 if not merged:
-                    self.complain(key_node, f"{dotted(path)}: duplicate key; it is already on line {lines[name]}")
+                    text = f"{dotted(path)}: duplicate key; it is already on line {lines[name]}"
+                    self.complain(key_node, text)
                 continue
             lines[name] = line
             self.document.marks[path] = Mark(line)
@@ -218,43 +224,45 @@ class _Walk:
         if isinstance(node, yaml.ScalarNode):
             if node.tag == "tag:yaml.org,2002:str":
                 return str(node.value)
-            self.complain(node, f"expected a key that is text, got {shorten(node.value)} (quote it)")
+            self.complain(node, f"expected a key that is text, got {cut(node.value)} (quote it)")
             return None
         self.complain(node, "expected a key that is text, got a list or a mapping")
         return None
 
     def _scalar(self, node: yaml.ScalarNode, key: Key) -> Value:
-        raw = str(node.value)
-        line = self.document.marks[key].line
-        kind = node.tag.removeprefix("tag:yaml.org,2002:")
         if node.style is None:
-            self.document.marks[key] = Mark(line, raw)
-        label = dotted(key) or self.name
-        if kind == "int" and not _DECIMAL.fullmatch(raw):
-            self.complain(
-                node,
-                f"{label}: {shorten(raw)} is not a plain decimal number (YAML would read it in base 2, 8, 16 or 60); "
-                "write decimal digits, or put quotes around text",
-            )
-            return 0
-        if kind == "float" and ":" in raw:
-            self.complain(node, f"{label}: {shorten(raw)} would be read in base 60; put quotes around text")
-            return 0.0
-        if kind not in {"int", "float", "bool", "null", "str"}:
-            self.complain(node, f"{label}: tag {shorten(node.tag)} is not used in a site file; take it out")
+            self.document.marks[key] = Mark(self.document.marks[key].line, str(node.value))
+        try:
+            return self._read_scalar(node)
+        except _UnusableScalarError as error:
+            self.complain(node, f"{dotted(key) or self.name}: {error}", key)
             return None
+
+    def _read_scalar(self, node: yaml.ScalarNode) -> Value:
+        raw = str(node.value)
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if kind not in {"int", "float", "bool", "null", "str"}:
+            raise _UnusableScalarError(f"tag {cut(node.tag)} is not used in a site file; take it out")
+        if (kind == "int" and not _DECIMAL.fullmatch(raw)) or (kind == "float" and ":" in raw):
+            raise _UnusableScalarError(
+                f"{cut(raw)} is not a plain decimal number (YAML would read it in base 2, 8, 16 or 60); "
+                "write decimal digits, or put quotes around text"
+            )
         try:
             value: Value = self.loader.construct_object(node)
         except (ValueError, KeyError, OverflowError, yaml.YAMLError):
-            self.complain(node, f"{label}: {shorten(raw)} is not a valid value of its tag; take the tag out")
-            return None
+            raise _UnusableScalarError(f"{cut(raw)} is not a valid value of its tag; take the tag out") from None
         if isinstance(value, float) and not math.isfinite(value):
-            self.complain(node, f"{label}: expected a finite number, got {shorten(raw)}")
-            return 0.0
+            raise _UnusableScalarError(f"expected a finite number, got {cut(raw)}")
         if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-            self.complain(node, f"{label}: holds half of a surrogate pair; write the character itself")
-            return ""
+            raise _UnusableScalarError("holds half of a surrogate pair; write the character itself")
         return value
+
+
+def cut(text: str, limit: int = 60) -> str:
+    """A text of the file as it stands there, shortened; control characters escaped."""
+    shown = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
 def shorten(value: object, limit: int = 60) -> str:
@@ -271,4 +279,4 @@ def shorten(value: object, limit: int = 60) -> str:
         text = f"a list of {len(value)}"
     else:
         text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return cut(text, limit)

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dspark_ops.ansible_run.runner import PlayResult, run_playbook
+from dspark_ops.ansible_run.events import PlayResult
+from dspark_ops.ansible_run.runner import run_playbook
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
-from dspark_ops.deploy.spec import CONTAINER, RankSpec
+from dspark_ops.deploy.spec import RankSpec
 from dspark_ops.errors import DsparkError
+from dspark_ops.facts.rank import LABEL, RANK_CONTAINER
 from dspark_ops.paths import state_dir
 from dspark_ops.report.recorder import Recorder
 from dspark_ops.transport.base import Command
@@ -39,7 +41,7 @@ class Documents:
         """The same release for another start."""
         fresh: dict[Role, Mapping[str, Any]] = {}
         for role, document in self.per_role.items():
-            labels = {**document["labels"], "io.dspark-ops.epoch": epoch}
+            labels = {**document["labels"], f"{LABEL}epoch": epoch}
             fresh[role] = {**document, "labels": labels}
         return Documents(self.release, epoch, fresh)
 
@@ -91,7 +93,7 @@ class Applier:
         result = run_playbook(
             "stop",
             self.loaded,
-            variables={"stop_remove": remove, "stop_site": self.loaded.site.name, "stop_container": CONTAINER},
+            variables={"stop_remove": remove, "stop_site": self.loaded.site.name, "stop_container": RANK_CONTAINER},
             host_variables={},
             check=self.check,
             diff=self.diff,
@@ -131,7 +133,7 @@ def load_served(site: str, release: str | None) -> Documents | None:
         if release is None or stored["release"] != release:
             return None
         per_role: dict[Role, Mapping[str, Any]] = {role: stored["per_role"][role] for role in ROLES}
-        return Documents(str(stored["release"]), str(per_role["head"]["labels"]["io.dspark-ops.epoch"]), per_role)
+        return Documents(str(stored["release"]), str(per_role["head"]["labels"][LABEL + "epoch"]), per_role)
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -142,7 +144,9 @@ def _served_path(site: str) -> Path:
 
 def collect_logs(runners: Mapping[Role, SshRunner], recorder: Recorder) -> dict[Role, str]:
     """Evidence before kill: the end of both ranks' logs, kept beside the reports. Returns them by role."""
-    command = Command("log", ("docker", "logs", "--timestamps", "--tail", "400", CONTAINER), root=True, timeout_s=15)
+    command = Command(
+        "log", ("docker", "logs", "--timestamps", "--tail", "400", RANK_CONTAINER), root=True, timeout_s=15
+    )
     readings = read_nodes(runners, dict.fromkeys(runners, (command,)))
     logs: dict[Role, str] = {}
     folder = state_dir() / "evidence" / recorder.started_at.strftime("%Y%m%dT%H%M%SZ")

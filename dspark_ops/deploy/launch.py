@@ -19,14 +19,7 @@ from dspark_ops.deploy.apply import (
     load_served,
     save_served,
 )
-from dspark_ops.deploy.observed import (
-    CanaryAnswer,
-    Observed,
-    canary_probe,
-    observe_probes,
-    parse_canary,
-    parse_observed,
-)
+from dspark_ops.deploy.observed import Observation, observe
 from dspark_ops.deploy.plan import DeployPlan, plan_deploy, require_known
 from dspark_ops.deploy.readiness import wait_ready
 from dspark_ops.deploy.spec import render_pair
@@ -34,38 +27,30 @@ from dspark_ops.errors import DsparkError, RefusedError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.report.models import NodeReport, Report
 from dspark_ops.report.recorder import Progress, Recorder
-from dspark_ops.transport.ssh import SshRunner, open_runner, read_nodes
+from dspark_ops.transport.ssh import SshRunner, open_runner
 
 Consent = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Observation:
-    """Both nodes, and the head's completion when a rank of ours runs there."""
+def _look(loaded: LoadedSite, runners: Mapping[Role, SshRunner], recorder: Recorder) -> Observation:
+    """Read both nodes and refuse to go on with half of the picture.
 
-    nodes: Mapping[Role, Observed]
-    canary: CanaryAnswer | None
-
-
-def observe(loaded: LoadedSite, runners: Mapping[Role, SshRunner], recorder: Recorder) -> Observation:
-    """Read both nodes in one round trip each; nothing is changed."""
-    site = loaded.site
-    probes = observe_probes()
-    readings = read_nodes(runners, {"head": [*probes, canary_probe(site, loaded.profile.canary)], "worker": probes})
+    Raises:
+        NoVerdictError: a node or a needed fact of it could not be read.
+    """
+    seen = observe(loaded.site, loaded.profile, runners)
     recorder.nodes = tuple(
         NodeReport(
-            role=role,
-            host=site.nodes.of(role).host,
-            reachable=readings[role].reachable,
-            error=readings[role].error,
-            round_trip_s=round(readings[role].elapsed_s, 3),
+            role=node.role,
+            host=node.host,
+            reachable=node.reachable,
+            error=node.error,
+            round_trip_s=None if node.round_trip_s is None else round(node.round_trip_s, 3),
         )
-        for role in ROLES
+        for node in seen.pair.nodes
     )
-    nodes = {role: parse_observed(role, readings[role], site) for role in ROLES}
-    head = nodes["head"].rank
-    asked = head is not None and head.running and head.label("site") == site.name
-    return Observation(nodes, parse_canary(readings["head"], loaded.profile.canary) if asked else None)
+    require_known(seen.pair)
+    return seen
 
 
 def deploy(
@@ -91,11 +76,8 @@ def deploy(
     try:
         with site_lock(site.name, on_wait=progress):
             with recorder.phase("observe") as note:
-                seen = observe(loaded, runners, recorder)
-                require_known(site, seen.nodes)
-                plan = plan_deploy(
-                    site, render_pair(site, loaded.profile), seen.nodes, seen.canary, now=datetime.now(UTC)
-                )
+                seen = _look(loaded, runners, recorder)
+                plan = plan_deploy(site, render_pair(site, loaded.profile), seen, now=datetime.now(UTC))
                 note.detail = "; ".join(plan.reasons) or "it serves what is wanted"
             if plan.load_image and not load_image:
                 raise RefusedError(
@@ -134,7 +116,7 @@ def _tags(plan: DeployPlan) -> tuple[str, ...]:
 
 @dataclass
 class _Launch:
-    """One deploy after consent. Every way out of `run` is both ranks up, the previous state, or a list of what is left."""
+    """One deploy after consent. Every way out of `run` is both ranks up, the previous state, or what is left."""
 
     loaded: LoadedSite
     recorder: Recorder
@@ -222,7 +204,7 @@ class _Launch:
 
     def _put_back(self) -> tuple[str | None, str | None]:
         """(release that serves again or None, what could not be put back or None)."""
-        head, worker = (self.seen.nodes[role].rank for role in ROLES)
+        head, worker = (self.seen.pair.of(role).rank for role in ROLES)
         served = self.seen.canary is not None and self.seen.canary.correct
         if not served or head is None or worker is None:
             return None, None
@@ -273,12 +255,11 @@ def stop(
     try:
         with site_lock(site.name, on_wait=progress):
             with recorder.phase("observe"):
-                seen = observe(loaded, runners, recorder)
-                require_known(site, seen.nodes)
+                seen = _look(loaded, runners, recorder)
             ours = {
                 role: rank
                 for role in ROLES
-                if (rank := seen.nodes[role].rank) is not None and rank.label("site") == site.name
+                if (rank := seen.pair.of(role).rank) is not None and rank.label("site") == site.name
             }
             todo = [role for role, rank in ours.items() if rank.running or remove]
             if not todo:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
-from dspark_ops.deploy.spec import CONTAINER
 from dspark_ops.errors import DsparkError, NoVerdictError
+from dspark_ops.facts.rank import RANK_CONTAINER
 from dspark_ops.transport.base import Command
 from dspark_ops.transport.ssh import SshRunner, open_runner
 
@@ -38,7 +38,7 @@ def pair_logs(loaded: LoadedSite, *, tail: int, follow: bool) -> Iterator[str]:
 
 
 def _pump(role: Role, runner: SshRunner, tail: int, follow: bool, arrived: queue.Queue[_Item]) -> None:
-    argv = ["docker", "logs", "--timestamps", "--tail", str(tail), *(["--follow"] if follow else []), CONTAINER]
+    argv = ["docker", "logs", "--timestamps", "--tail", str(tail), *(["--follow"] if follow else []), RANK_CONTAINER]
     try:
         for line in runner.stream(Command("logs", tuple(argv), root=True)):
             arrived.put((role, line))

@@ -9,9 +9,12 @@ from datetime import datetime
 from typing import Literal
 
 from dspark_ops.config.models import ROLES, Role, Site
-from dspark_ops.deploy.observed import CanaryAnswer, Observed, RankState
-from dspark_ops.deploy.spec import CONTAINER, RankSpec
+from dspark_ops.deploy.guards import foreign_containers, image_guards, start_guards
+from dspark_ops.deploy.observed import CanaryAnswer, Observation, describe_exit, started_at
+from dspark_ops.deploy.spec import RankSpec
 from dspark_ops.errors import NoVerdictError, RefusedError
+from dspark_ops.facts.rank import RankFacts
+from dspark_ops.facts.snapshot import NodeFacts, PairFacts
 
 Action = Literal["keep", "wait", "start"]
 
@@ -58,23 +61,20 @@ class DeployPlan:
 def plan_deploy(
     site: Site,
     specs: Mapping[Role, RankSpec],
-    observed: Mapping[Role, Observed],
-    canary: CanaryAnswer | None,
+    seen: Observation,
     *,
     now: datetime,
 ) -> DeployPlan:
     """Decide what to do, or refuse.
 
-    canary: the head's answer, None when it was not asked.
-
     Raises:
         NoVerdictError: a node is unreachable or a needed fact is unknown.
         RefusedError: a guard forbids it (foreign container, port taken, memory, disk, fabric not bootstrapped).
     """
-    require_known(site, observed)
-    ranks = {role: observed[role].rank for role in ROLES}
-    reasons, action, epoch = _decide(site, specs, ranks, canary, now)
-    load = tuple(role for role in ROLES if not observed[role].image_present)
+    require_known(seen.pair)
+    ranks = {role: seen.pair.of(role).rank for role in ROLES}
+    reasons, action, epoch = _decide(site, specs, ranks, seen.canary, now)
+    load = tuple(role for role in ROLES if not _has_image(seen.pair.of(role), site.image.id))
     plan = DeployPlan(
         specs=dict(specs),
         load_image=load,
@@ -83,33 +83,36 @@ def plan_deploy(
         stops=tuple(role for role in ROLES if ranks[role] is not None) if action == "start" else (),
         reasons=tuple(reasons),
     )
-    refusals = _foreign(site, ranks)
-    if plan.changes:
-        refusals += _guards(site, plan, observed)
+    refusals = foreign_containers(site, seen.pair)
+    refusals += image_guards(site, load, seen.pair)
+    if action == "start":
+        refusals += start_guards(site, seen.pair)
     if refusals:
         raise RefusedError(
-            "refused before anything was changed:\n" + "\n".join(f"  - {text}" for text, _ in refusals),
-            hint="; ".join(dict.fromkeys(hint for _, hint in refusals)),
+            "refused before anything was changed:\n" + "\n".join(f"  - {r.observed} [{r.check}]" for r in refusals),
+            hint="; ".join(dict.fromkeys(r.remedy for r in refusals)),
         )
     return plan
 
 
-def require_known(site: Site, observed: Mapping[Role, Observed]) -> None:
-    """Both nodes must have answered, and Docker on both, before anything is decided.
+def require_known(pair: PairFacts) -> None:
+    """Both nodes must have answered, Docker on both and what of ours runs there, before anything is decided.
 
     Raises:
         NoVerdictError: naming the node and what is missing; nothing was changed on either.
     """
     failures: list[tuple[str, str]] = []
-    for role in ROLES:
-        node, host = observed[role], site.nodes.of(role).host
+    for node in pair.nodes:
+        where = f"{node.role} ({node.host})"
         if not node.reachable:
-            failures.append((f"{role}: {node.error}", node.hint or "look at the node"))
+            failures.append((f"{node.role}: {node.error}", node.hint or "look at the node"))
         elif node.sudo is False:
-            failures.append((f"{role} ({host}): sudo asks for a password", "allow this user password-less sudo there"))
-        elif not node.docker:
-            why = node.problems[0] if node.problems else "no answer"
-            failures.append((f"{role} ({host}): the Docker Engine does not answer: {why}", "`dspark-ops bootstrap`"))
+            failures.append((f"{where}: sudo asks for a password", "allow this user password-less sudo there"))
+        elif node.docker is None or not node.docker.answers:
+            why = (node.docker.error if node.docker else None) or "no answer"
+            failures.append((f"{where}: the Docker Engine does not answer: {why}", "`dspark-ops bootstrap` starts it"))
+        elif not node.rank_known or node.images is None:
+            failures.append((f"{where}: its containers and images cannot be read", "`dspark-ops doctor`"))
     if failures:
         raise NoVerdictError(
             "\n".join(text for text, _ in failures) + "\nnothing was changed on either node",
@@ -117,10 +120,14 @@ def require_known(site: Site, observed: Mapping[Role, Observed]) -> None:
         )
 
 
+def _has_image(node: NodeFacts, image_id: str) -> bool:
+    return any(image.id == image_id for image in node.images or ())
+
+
 def _decide(
     site: Site,
     specs: Mapping[Role, RankSpec],
-    ranks: Mapping[Role, RankState | None],
+    ranks: Mapping[Role, RankFacts | None],
     canary: CanaryAnswer | None,
     now: datetime,
 ) -> tuple[list[str], Action, str]:
@@ -130,7 +137,7 @@ def _decide(
         if rank is None:
             reasons.append(f"no rank container on {role}")
         elif not rank.running:
-            reasons.append(f"the rank on {role} is {rank.status} (exit code {rank.exit_code})")
+            reasons.append(f"the rank on {role} is {rank.state} ({describe_exit(rank)})")
         elif rank.label("spec") != spec.digest() or rank.label("release") != spec.release:
             reasons.append(f"the rank on {role} runs release {rank.label('release')}, not {spec.release}")
     head, worker = ranks["head"], ranks["worker"]
@@ -150,103 +157,6 @@ def _decide(
     return reasons, "start", uuid.uuid4().hex
 
 
-def _age_s(rank: RankState, now: datetime) -> float | None:
-    return None if rank.started_at is None else max(0.0, (now - rank.started_at).total_seconds())
-
-
-def _foreign(site: Site, ranks: Mapping[Role, RankState | None]) -> list[tuple[str, str]]:
-    out = []
-    for role in ROLES:
-        rank = ranks[role]
-        if rank is not None and rank.label("site") != site.name:
-            owner = rank.label("site")
-            whose = f"belongs to site {owner!r}" if owner else "carries no label of ours"
-            out.append(
-                (
-                    f"{role}: a container named {CONTAINER} {whose} [tenant.foreign_name]",
-                    "rename or remove it there; only our own containers are ever stopped",
-                )
-            )
-    return out
-
-
-def _guards(site: Site, plan: DeployPlan, observed: Mapping[Role, Observed]) -> list[tuple[str, str]]:
-    out: list[tuple[str, str]] = []
-    guards = site.guards
-    for role in ROLES:
-        node = observed[role]
-        if role in plan.load_image:
-            out += _image_guards(site, role, node)
-        if plan.action != "start":
-            continue
-        out += _rail_guards(site, role, node)
-        free = node.memory_available_gib
-        if free is None:
-            out.append((f"{role}: MemAvailable cannot be read [mem.headroom]", "`dspark-ops doctor`"))
-        elif free < guards.memory_floor_gib and node.rank is None:
-            out.append(
-                (
-                    f"{role}: {free:.1f} GiB of memory available, the floor is {guards.memory_floor_gib:g} GiB [mem.headroom]",
-                    "stop what holds it (`dspark-ops doctor` names it), or lower guards.memory_floor_gib",
-                )
-            )
-        ours = node.rank is not None and node.rank.running
-        wanted = {site.serve.api_port, site.serve.master_port} if role == "head" else set()
-        for port in sorted(wanted & node.listening):
-            if not ours:
-                out.append(
-                    (
-                        f"{role}: port {port} is taken [tenant.port]",
-                        "stop its owner, or choose another port in the site",
-                    )
-                )
-    return out
-
-
-def _image_guards(site: Site, role: Role, node: Observed) -> list[tuple[str, str]]:
-    out: list[tuple[str, str]] = []
-    archive = site.image.archive
-    if archive is None:
-        out.append(
-            (
-                f"{role}: image {site.image.id} is absent and the site names no archive [image.present]",
-                "set image.archive",
-            )
-        )
-        return out
-    if not archive.is_file():
-        out.append(
-            (f"the image archive {archive} does not exist [image.present]", "build the image, or mend image.archive")
-        )
-        return out
-    # docker load keeps the layers only, but containerd's temporary copy needs the archive's size once more.
-    need = 2 * archive.stat().st_size / (1 << 30) + site.guards.disk_floor_gib
-    if node.disk_free_gib is None:
-        out.append((f"{role}: free disk space cannot be read [host.disk_free]", "`dspark-ops doctor`"))
-    elif node.disk_free_gib < need:
-        out.append(
-            (
-                f"{role}: {node.disk_free_gib:.1f} GiB free for Docker, the image needs {need:.1f} GiB with the floor "
-                f"[host.disk_free]",
-                f"free space on {site.nodes.of(role).host} (docker image prune there), or lower guards.disk_floor_gib",
-            )
-        )
-    return out
-
-
-def _rail_guards(site: Site, role: Role, node: Observed) -> list[tuple[str, str]]:
-    out = []
-    for rail in site.fabric.rails:
-        end = rail.of(role)
-        if str(end.address) not in node.addresses.get(end.netdev, frozenset()):
-            out.append(
-                (f"{role}: {end.netdev} has no {end.address} [fabric.address_planned]", "`dspark-ops bootstrap`")
-            )
-        elif node.mtu.get(end.netdev) != site.fabric.mtu:
-            out.append(
-                (
-                    f"{role}: {end.netdev} has MTU {node.mtu.get(end.netdev)}, wanted {site.fabric.mtu} [fabric.mtu]",
-                    "`dspark-ops bootstrap`",
-                )
-            )
-    return out
+def _age_s(rank: RankFacts, now: datetime) -> float | None:
+    began = started_at(rank)
+    return None if began is None else max(0.0, (now - began).total_seconds())

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dspark_ops.config.models import ROLES, Profile, Role, Site
-from dspark_ops.deploy.observed import RankState, canary_probe, parse_canary, parse_rank, rank_probe
-from dspark_ops.deploy.spec import CONTAINER
+from dspark_ops.deploy.observed import describe_exit, judge_canary
+from dspark_ops.facts import service
+from dspark_ops.facts.rank import RANK_CONTAINER, parse_inspect
 from dspark_ops.transport.base import Command, Http, NodeReading, Probe
 from dspark_ops.transport.ssh import SshRunner, read_nodes
 
@@ -72,7 +73,7 @@ def wait_ready(
             stage = said
             progress(f"head: {stage}")
         if healthy:
-            answer = parse_canary(readings["head"], profile.canary)
+            answer = judge_canary(readings["head"], profile.canary)
             if answer.correct:
                 return Readiness(True, answer.text, None, elapsed)
             if answer.text is not None:
@@ -87,13 +88,13 @@ def wait_ready(
 
 
 def _probes(site: Site, profile: Profile, healthy: bool) -> dict[Role, Sequence[Probe]]:
-    canary = canary_probe(site, profile.canary)
-    health = Http("health", canary.url.replace("/v1/chat/completions", "/health"), timeout_s=3.0)
-    log = Command("log", ("docker", "logs", "--tail", "15", CONTAINER), root=True)
-    head: list[Probe] = [rank_probe(), log, health]
+    rank = Command("rank", ("docker", "container", "inspect", RANK_CONTAINER), root=True)
+    log = Command("log", ("docker", "logs", "--tail", "15", RANK_CONTAINER), root=True)
+    health = Http("health", f"{service.api_url(site)}/health", timeout_s=3.0)
+    head: list[Probe] = [rank, log, health]
     if healthy:
-        head.append(canary)
-    return {"head": head, "worker": [rank_probe()]}
+        head.append(service.canary_probe(site, profile))
+    return {"head": head, "worker": [rank]}
 
 
 def _lost(readings: Mapping[Role, NodeReading], since: dict[Role, float], now_s: float) -> tuple[Role, ...]:
@@ -112,25 +113,16 @@ def _rank_failure(readings: Mapping[Role, NodeReading], epoch: str) -> str | Non
         if not reading.reachable:
             continue
         result = reading.get("rank")
-        if result.error is not None:
-            continue  # Docker was slow once: could not tell, ask again
-        rank = parse_rank(result.text())
-        if rank is None:
+        if "No such container" in (result.stderr or ""):
             return f"the rank on {role} is gone while starting"
+        rank = parse_inspect(result.text())
+        if rank is None:
+            continue  # Docker was slow or restarting: could not tell, ask again
         if not rank.running:
             return f"the rank on {role} ended while starting: {describe_exit(rank)}"
         if rank.label("epoch") != epoch:
             return f"the rank on {role} was started by somebody else meanwhile (another epoch)"
     return None
-
-
-def describe_exit(rank: RankState) -> str:
-    """An exit in words: 137 is a kill, 0 before readiness is the engine's own death (it exits with 0)."""
-    if rank.oom_killed:
-        return "killed by the kernel, out of memory"
-    words = {0: "the engine died (it exits with 0 when it does)", 137: "killed (SIGKILL)", 143: "terminated (SIGTERM)"}
-    code = rank.exit_code
-    return f"exit code {code}" + (f", {words[code]}" if code in words else "")
 
 
 def _stage(log: str | None) -> str | None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dspark_ops.config.models import NODE_RANK, ROLES, Profile, Role, Site
+from dspark_ops.facts.rank import LABEL, RANK_CONTAINER
 
-CONTAINER = "dspark-rank"
-LABEL = "io.dspark-ops"
 _GIB = 1 << 30
 
 
@@ -53,7 +52,7 @@ class RankSpec:
     def document(self, epoch: str) -> dict[str, Any]:
         """The variable `rank_service_spec` of the Ansible role."""
         return {
-            "name": CONTAINER,
+            "name": RANK_CONTAINER,
             "image_id": self.image_id,
             "command": list(self.command),
             "env": dict(self.env),
@@ -66,11 +65,11 @@ class RankSpec:
             "network": "host",
             "ipc": "private",
             "labels": {
-                f"{LABEL}.site": self.site,
-                f"{LABEL}.role": self.role,
-                f"{LABEL}.release": self.release,
-                f"{LABEL}.epoch": epoch,
-                f"{LABEL}.spec": self.digest(),
+                f"{LABEL}site": self.site,
+                f"{LABEL}role": self.role,
+                f"{LABEL}release": self.release,
+                f"{LABEL}epoch": epoch,
+                f"{LABEL}spec": self.digest(),
             },
         }
 

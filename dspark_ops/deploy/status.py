@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
-from dspark_ops.deploy.launch import observe
-from dspark_ops.deploy.observed import Observed
-from dspark_ops.deploy.readiness import describe_exit
+from dspark_ops.deploy.observed import describe_exit, observe, started_at
 from dspark_ops.deploy.spec import render_pair
 from dspark_ops.exitcodes import ExitCode
-from dspark_ops.report.recorder import Recorder
+from dspark_ops.facts.snapshot import NodeFacts
 from dspark_ops.transport.ssh import open_runner
 
 State = Literal["ready", "not-answering", "half", "stopped", "unknown"]
@@ -39,9 +37,9 @@ class RankStatus(BaseModel):
 class PairStatus(BaseModel):
     """The pair. wanted_release is what the site file describes; text is the completion that came."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
-    schema_: Literal["dspark-ops/status/v1"] = "dspark-ops/status/v1"
+    schema_: Literal["dspark-ops/status/v1"] = Field(default="dspark-ops/status/v1", alias="schema")
     site: str
     state: State
     wanted_release: str
@@ -58,14 +56,14 @@ def pair_status(loaded: LoadedSite) -> PairStatus:
     site = loaded.site
     runners = {role: open_runner(site, role) for role in ROLES}
     try:
-        seen = observe(loaded, runners, Recorder("status", site.name, lambda _: None))
+        seen = observe(site, loaded.profile, runners)
     finally:
         for runner in runners.values():
             runner.close()
-    ranks = tuple(_rank(role, site.nodes.of(role).host, seen.nodes[role]) for role in ROLES)
+    ranks = tuple(_rank(node) for node in seen.pair.nodes)
     wanted = render_pair(site, loaded.profile)["head"].release
     answer = seen.canary
-    state, problem = _state(seen.nodes["head"], seen.nodes["worker"], answer.correct if answer else False)
+    state, problem = _state(seen.pair.head, seen.pair.worker, answer.correct if answer else False)
     if problem is None and answer is not None:
         problem = answer.error
     releases = {rank.release for rank in ranks if rank.container == "running"}
@@ -91,10 +89,11 @@ _EXIT: dict[State, ExitCode] = {
 }
 
 
-def _state(head: Observed, worker: Observed, correct: bool) -> tuple[State, str | None]:
+def _state(head: NodeFacts, worker: NodeFacts, correct: bool) -> tuple[State, str | None]:
     for node in (head, worker):
-        if not node.reachable or not node.docker:
-            return "unknown", node.error or "; ".join(node.problems) or f"{node.role} could not be read"
+        if not node.reachable or not node.rank_known:
+            why = node.error or (node.docker.error if node.docker else None)
+            return "unknown", why or f"the containers on {node.role} could not be read"
     up = [node.role for node in (head, worker) if node.rank is not None and node.rank.running]
     if not up:
         return "stopped", None
@@ -107,18 +106,19 @@ def _state(head: Observed, worker: Observed, correct: bool) -> tuple[State, str 
     return ("ready", None) if correct else ("not-answering", None)
 
 
-def _rank(role: Role, host: str, node: Observed) -> RankStatus:
+def _rank(node: NodeFacts) -> RankStatus:
     rank = node.rank
+    began = started_at(rank) if rank else None
     return RankStatus(
-        role=role,
-        host=host,
+        role=node.role,
+        host=node.host,
         reachable=node.reachable,
         error=node.error,
-        container=rank.status if rank else None,
-        exit_code=rank.exit_code if rank else None,
+        container=rank.state if rank else None,
+        exit_code=rank.exit_code if rank and not rank.running else None,
         release=rank.label("release") if rank else None,
         epoch=rank.label("epoch") if rank else None,
-        started_at=rank.started_at.isoformat(timespec="seconds") if rank and rank.started_at else None,
+        started_at=began.isoformat(timespec="seconds") if began else None,
         image_id=rank.image_id if rank else None,
     )
 

@@ -13,7 +13,7 @@ _GID = re.compile(r"gids/(\d{1,3})$")
 
 
 class GidFacts(Fact):
-    """One filled entry. ipv4: the address behind a mapped GID, None for an IPv6 one. type, ndev: None when unreadable."""
+    """One filled entry. ipv4: the address of a mapped GID, None for an IPv6 one. type, ndev: None when unreadable."""
 
     index: int
     gid: str
@@ -52,5 +52,5 @@ def parse_gids(port_files: Mapping[str, str]) -> tuple[GidFacts, ...]:
 
 
 def roce_v2_indexes(gids: tuple[GidFacts, ...], netdev: str, address: IPv4Address) -> tuple[int, ...]:
-    """Every index whose entry is RoCE v2, of this netdev and of this address: the type alone would pass fe80 entries."""
+    """Every index of a RoCE v2 entry of this netdev and this address: the type alone would pass fe80 entries."""
     return tuple(g.index for g in gids if g.type == ROCE_V2 and g.ndev == netdev and g.ipv4 == address)

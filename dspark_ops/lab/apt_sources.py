@@ -49,7 +49,7 @@ def debian_sources(suite: str, *, etc_apt: Path = Path("/etc/apt")) -> tuple[Apt
         found.setdefault((wanted.uri, wanted.suite), wanted)
     if not any(source.suite == suite for source in found.values()):
         raise ConfigError(
-            f"no Debian archive for {suite} in {etc_apt} (looked for a Debian suite with 'main', signed by {KEYRING.name})",
+            f"no Debian archive for {suite} in {etc_apt}; expected a suite with 'main', signed by {KEYRING.name}",
             hint=f"add a Debian mirror to apt's sources, or name one in {MIRROR_VARIABLE}",
         )
     return tuple(found.values())

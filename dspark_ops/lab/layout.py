@@ -24,7 +24,7 @@ Half = Literal["A", "B"]
 
 @dataclass(frozen=True)
 class Node:
-    """One virtual Spark. `number` makes its addresses: management .11 and .12, MACs 02:00:47:01:.. and 02:00:47:02:.."""
+    """One virtual Spark. `number` makes its addresses: management .11 and .12, MACs 02:00:47:01:* and 02:00:47:02:*."""
 
     name: str
     container: str

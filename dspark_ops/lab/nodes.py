@@ -1,4 +1,4 @@
-"""The two containers: made, started and found; their identity (host keys, login key) is put in before they first run."""
+"""The two containers: made, started, found; their identity (host key, login key) is put in before they first run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,48 @@ if TYPE_CHECKING:
 _USER_ID = 1000
 #: Bits of the capability sets; --privileged asks for all and is refused where the machine itself lacks one.
 _CAPABILITIES = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
-    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
-    "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
-    "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-).split()
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+)
 #: Never given: a node must not load modules into the machine's kernel, set its clock or switch it off.
 _NEVER = ("SYS_MODULE", "SYS_TIME", "SYS_BOOT")
 
@@ -131,7 +168,7 @@ def _create(client: docker.DockerClient, node: Node, *, image: str, subnet: str,
         hostname=node.name,
         labels=labels,
         host_config=host_config,
-        networking_config=api.create_networking_config({NETWORK: address}),
+        networking_config={"EndpointsConfig": {NETWORK: address}},
     )
     container = client.containers.get(made["Id"])
     _put_identity(container, node, paths)
@@ -169,7 +206,7 @@ def remove_nodes(client: docker.DockerClient, identity: str) -> tuple[str, ...]:
     """Remove every container, network and volume of this lab; what was removed."""
     import docker
 
-    chosen = {"label": f"{LABEL}={identity}"}
+    chosen: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={identity}"}
     removed: list[str] = []
     for container in client.containers.list(all=True, filters=chosen, ignore_removed=True):
         container.remove(force=True, v=True)

@@ -143,10 +143,9 @@ def _status(paths: LabPaths) -> LabStatus:
         with closing(host.client()) as client:
             nodes = _nodes(client, paths, wanted)
     problems = _problems(nodes)
+    state = "partial" if problems else "up"
     if all(node.container == "absent" for node in nodes):
         state = "down"
-    else:
-        state = "partial" if problems else "up"
     return LabStatus.model_validate(
         {
             "state": state,

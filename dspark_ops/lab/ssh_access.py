@@ -79,7 +79,7 @@ def wait_until_ready(paths: LabPaths, *, timeout_s: float = 90) -> None:
     waiting = list(NODES)
     while waiting:
         node = waiting[0]
-        if answers(paths, node, "systemctl", "is-active", "--quiet", "docker", "dspark-lab-lookalike"):
+        if answers(paths, node, "dspark-lab-ready"):
             waiting.pop(0)
         elif time.monotonic() > deadline:
             raise NoVerdictError(

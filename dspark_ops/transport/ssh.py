@@ -282,7 +282,8 @@ def _fingerprint(key: paramiko.PKey) -> str:
 
 
 def _parse_answer(node: str, rc: int, out: str, err: str, sent: float, came: float, elapsed_s: float) -> NodeReading:
-    line = next((part for part in out.splitlines() if part.startswith(_MARK)), None)
+    # split, not splitlines: the mark itself begins with a control character that splitlines takes for a line end
+    line = next((part for part in out.split("\n") if part.startswith(_MARK)), None)
     if line is None:
         last = (err.strip().splitlines() or out.strip().splitlines() or [f"exit code {rc}, no output"])[-1]
         missing = rc == 127

@@ -39,7 +39,7 @@ Refused = Callable[..., ConfigError]
 
 @pytest.fixture
 def site_text() -> str:
-    """18 lines; `  api_port: 8000` is the last one."""
+    """19 lines; `  api_port: 8000` is the last one."""
     return SITE
 
 

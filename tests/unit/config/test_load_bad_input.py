@@ -24,7 +24,7 @@ def test_the_sound_site_loads(load: Load) -> None:
 
 def test_unknown_key_names_line_and_nearest_key(refused: Refused, site_text: str, site_path: Path) -> None:
     error = refused(site_text.replace("api_port", "api_prot"))
-    assert error.message == f"{site_path}:18: serve.api_prot: unknown key; did you mean serve.api_port?"
+    assert error.message == f"{site_path}:19: serve.api_prot: unknown key; did you mean serve.api_port?"
 
 
 def test_unknown_key_in_the_wrong_section_names_the_right_one(refused: Refused, site_text: str) -> None:
@@ -44,9 +44,9 @@ def test_unknown_key_with_nothing_near_lists_the_section(refused: Refused, site_
         ("8000", "70000", ["serve.api_port", "whole number from 1 to 65535", "got 70000"]),
         ("8000", "8000.5", ["serve.api_port", "whole number", "8000.5"]),
         ("8000", "yes", ["serve.api_port", "whole number", "got yes (YAML reads it as true"]),
-        ("8000", "12:30", ["serve.api_port", '"12:30"', "base 2, 8, 16 or 60"]),
-        ("8000", "017500", ["serve.api_port", '"017500"', "plain decimal"]),
-        ("8000", "0x1f40", ["serve.api_port", '"0x1f40"', "plain decimal"]),
+        ("8000", "12:30", ["serve.api_port", "12:30", "base 2, 8, 16 or 60"]),
+        ("8000", "017500", ["serve.api_port", "017500", "plain decimal"]),
+        ("8000", "0x1f40", ["serve.api_port", "0x1f40", "plain decimal"]),
         ("8000", "[8000]", ["serve.api_port", "whole number", "a list of 1"]),
         ("8000", "null", ["serve.api_port", "whole number", "nothing (null)"]),
         ("8000", "9" * 5000, ["serve.api_port"]),
@@ -108,16 +108,16 @@ def test_all_problems_of_a_file_are_reported_at_once(refused: Refused, site_text
     lines = refused(text).message.splitlines()
     assert lines[0] == f"{site_path}: 4 problems"
     assert len(lines) == 5
-    assert f"{site_path}:20: name: duplicate key; it is already on line 2" in lines[1]
+    assert f"{site_path}:21: name: duplicate key; it is already on line 2" in lines[1]
 
 
 def test_duplicate_keys_name_both_lines(refused: Refused, site_text: str, site_path: Path) -> None:
     message = refused(site_text + "  api_port: 8001\n").message
-    assert message == f"{site_path}:19: serve.api_port: duplicate key; it is already on line 18"
+    assert message == f"{site_path}:20: serve.api_port: duplicate key; it is already on line 19"
 
 
 def test_a_key_that_yaml_reads_as_a_boolean(refused: Refused, site_text: str) -> None:
-    assert 'a key that is text, got "on" (quote it)' in refused(site_text + "on: 1\n").message
+    assert "a key that is text, got on (quote it)" in refused(site_text + "on: 1\n").message
 
 
 def test_a_tag_is_refused(refused: Refused, site_text: str) -> None:
@@ -129,7 +129,7 @@ def test_a_tag_is_refused(refused: Refused, site_text: str) -> None:
 
 def test_tab_names_line_and_column(refused: Refused, site_text: str, site_path: Path) -> None:
     message = refused(site_text.replace("  api_port", "\tapi_port")).message
-    assert message.startswith(f"{site_path}:18:1: ")
+    assert message.startswith(f"{site_path}:19:1: ")
     assert "a tab is used for indentation" in message
 
 
@@ -148,12 +148,12 @@ def test_bom_and_crlf_are_read_as_if_they_were_not_there(load: Load, site_text: 
     ):
         loaded = load(raw)
         assert loaded.site == plain.site
-        assert loaded.provenance["serve.api_port"].detail == "site.yml:18"
+        assert loaded.provenance["serve.api_port"].detail == "site.yml:19"
 
 
 def test_lines_are_right_in_a_crlf_file(refused: Refused, site_text: str, site_path: Path) -> None:
     raw = b"\xef\xbb\xbf" + site_text.replace("api_port", "api_prot").replace("\n", "\r\n").encode()
-    assert refused(raw).message.startswith(f"{site_path}:18: serve.api_prot")
+    assert refused(raw).message.startswith(f"{site_path}:19: serve.api_prot")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_every_layer_wins_over_the_one_below(load: Load) -> None:
     assert plain.provenance["serve.max_num_seqs"].layer == "profile"
     assert plain.provenance["serve.max_num_seqs"].detail.startswith("rehearsal.yml:")
     assert plain.provenance["serve.master_port"] == Source("default", "built in")
-    assert plain.provenance["serve.api_port"] == Source("file", "site.yml:18")
+    assert plain.provenance["serve.api_port"] == Source("file", "site.yml:19")
     environ = {"DSPARK__SERVE__API_PORT": "8001", "PATH": "/bin"}
     middle = load(environ=environ)
     assert middle.site.serve.api_port == 8001
@@ -35,7 +35,7 @@ def test_provenance_has_every_leaf_once(load: Load) -> None:
     loaded = load()
     assert loaded.provenance["fabric.rails.1.worker.address"].detail == "site.yml:14"
     assert "fabric.rails" not in loaded.provenance
-    assert len(loaded.provenance) == 46
+    assert len(loaded.provenance) == 48
 
 
 def test_null_takes_a_profile_value_away(load: Load) -> None:

@@ -1,7 +1,8 @@
-"""Keeps the look-alikes in step: at once when a port or an address changes (rtnetlink), every second for the figures."""
+"""Keeps the look-alikes in step: at once when a port or an address changes (rtnetlink), each second for the figures."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -24,6 +25,7 @@ _RTMGRP = 0x1 | 0x10 | 0x100  # link, IPv4 address, IPv6 address
 _TICK_S = 1.0
 #: Events come in bursts (an address is several messages); the answer waits this long for the burst to end.
 _SETTLE_S = 0.02
+_BURST_S = 0.3
 #: Even without an event the ports are read this often: an event may be lost when the socket overruns.
 _FULL_EVERY_S = 10.0
 
@@ -49,8 +51,8 @@ def read_links() -> dict[str, Link]:
 def refresh_ports() -> None:
     """Bring everything that follows the ports in step."""
     links = read_links()
-    rdma_tree.refresh(links)
     netdev_faces.refresh(links)
+    rdma_tree.refresh(links)
 
 
 def notify_ready() -> None:
@@ -66,13 +68,13 @@ def wait_for_event(watch: socket.socket, timeout_s: float) -> bool:
     """True when the kernel reported a change; the burst is read to its end."""
     if not select.select([watch], [], [], timeout_s)[0]:
         return False
-    while True:
-        try:
+    latest = time.monotonic() + _BURST_S
+    while time.monotonic() < latest:
+        with contextlib.suppress(OSError):  # ENOBUFS: some were lost, which a full reading makes good
             watch.recv(65536)
-        except OSError:
-            pass  # ENOBUFS: some were lost, which a full reading makes good
         if not select.select([watch], [], [], _SETTLE_S)[0]:
-            return True
+            break
+    return True
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The GID table of one RoCE port, filled and emptied in the order the kernel does it.
 
-Entries 0 and 1 are the default ones, made from the MAC: RoCE v1, then RoCE v2. Each address of the port takes the first
-free entries, v1 then v2. An address that goes leaves a hole; nothing moves up. So an index says something about history,
+Entries 0 and 1 are the default ones, made from the MAC: RoCE v1, then RoCE v2. Each address of the port takes the
+first free entries, v1 then v2. An address that goes leaves a hole; nothing moves up. So an index tells of history,
 which is why NCCL_IB_GID_INDEX=3 is common and not guaranteed.
 """
 

@@ -7,7 +7,6 @@ answers for the tool.
 from __future__ import annotations
 
 import json
-import os
 import re
 import socketserver
 import threading
@@ -26,7 +25,7 @@ def holders() -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for process in sorted((p for p in Path("/proc").iterdir() if p.name.isdigit()), key=lambda p: int(p.name)):
         try:
-            if not any(os.path.basename(os.readlink(fd)) == DEVICE for fd in (process / "fd").iterdir()):
+            if not any(fd.readlink().name == DEVICE for fd in (process / "fd").iterdir()):
                 continue
             name = (process / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
             resident = re.search(r"^VmRSS:\s+(\d+)", (process / "status").read_text(encoding="utf-8"), re.MULTILINE)

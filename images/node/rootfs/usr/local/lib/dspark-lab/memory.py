@@ -1,8 +1,8 @@
 """/proc/meminfo of a GB10 that follows what the node really uses.
 
-total - an idle system's use - what the node's cgroup holds (page cache aside) - claims = MemAvailable. A claim is a file
-/run/dspark-lab/claims/<pid> with a number of MiB: a process that stands for one that fills unified memory without the
-machine having that much. It counts while the process lives.
+total - an idle system's use - what the node's cgroup holds (page cache aside) - claims = MemAvailable. A claim is a
+file /run/dspark-lab/claims/<pid> with a number of MiB: a process that stands for one that fills unified memory without
+the machine having that much. It counts while the process lives.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""speed and phys_port_name of the CX7 ports, bound over the files that a virtual link has."""
+"""phys_port_name, device and speed of the CX7 ports, laid over the sysfs directory that a virtual link has.
+
+An overlay adds what a virtual link lacks and lets everything else through, live. `speed` changes, so it is a bind mount
+on top. Both go by themselves with the port.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +11,66 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from board import PORTS, RUN
+from board import PORTS, RUN, Port
+from pci_functions import link as symlink
 from rdma_tree import Link
 
 _FACES = RUN / "netdev"
+_OVERLAY = "dspark-lab-port"
 
 
 def refresh(links: Mapping[str, Link]) -> None:
-    """200000 with carrier, -1 without; a port that is administratively down keeps the kernel's own answer (EINVAL)."""
+    """Lay the faces of every port that is there.
+
+    speed: 200000 with carrier, -1 without; a port that is administratively down keeps the kernel's own answer (EINVAL).
+    """
+    mounted = _mounted()
     for port in PORTS:
-        link = links.get(port.netdev)
-        if link is None:
+        seen = links.get(port.netdev)
+        if seen is None:
             continue
-        _show(port.netdev, "phys_port_name", port.phys_port_name)
-        if link.admin_up:
-            _show(port.netdev, "speed", "200000" if link.running else "-1")
-        else:
-            _hide(port.netdev, "speed")
+        if _directory(port) not in mounted:
+            _lay(port)
+        speed = f"{_directory(port)}/speed"
+        if seen.admin_up:
+            _write(_FACES / port.netdev / "speed", "200000" if seen.running else "-1")
+            if speed not in mounted:
+                _run("mount", "--bind", str(_FACES / port.netdev / "speed"), speed)
+        elif speed in mounted:
+            _run("umount", speed)
 
 
-def _show(netdev: str, name: str, value: str) -> None:
-    face = _FACES / netdev / name
-    face.parent.mkdir(parents=True, exist_ok=True)
-    text = (value + "\n").encode()
-    if not face.exists() or face.read_bytes() != text:
-        face.write_bytes(text)
-    if not _covered(netdev, name):
-        subprocess.run(["mount", "--bind", str(face), _target(netdev, name)], check=False, timeout=10)
+def _lay(port: Port) -> None:
+    added = _FACES / port.netdev / "added"
+    added.mkdir(parents=True, exist_ok=True)
+    _write(added / "phys_port_name", port.phys_port_name)
+    symlink(added / "device", f"/sys/{port.pci_directory}")
+    target = _directory(port)
+    _run("mount", "-t", "overlay", _OVERLAY, "-o", f"lowerdir={added}:{target}", target)
 
 
-def _hide(netdev: str, name: str) -> None:
-    if _covered(netdev, name):
-        subprocess.run(["umount", _target(netdev, name)], check=False, timeout=10)
+def _directory(port: Port) -> str:
+    return f"/sys/devices/virtual/net/{port.netdev}"
 
 
-def _covered(netdev: str, name: str) -> bool:
-    """Whether our file lies over the kernel's: it is on another file system than its neighbour."""
-    target = Path(_target(netdev, name))
-    return target.exists() and os.stat(target).st_dev != os.stat(target.with_name("ifindex")).st_dev
+def _write(path: Path, value: str) -> None:
+    """Write in place: the file is mounted, so it must stay the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = f"{value}\n".encode("ascii")
+    if path.exists() and path.read_bytes() == text:
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o444)
+    try:
+        os.pwrite(descriptor, text, 0)
+        os.ftruncate(descriptor, len(text))
+    finally:
+        os.close(descriptor)
 
 
-def _target(netdev: str, name: str) -> str:
-    return f"/sys/devices/virtual/net/{netdev}/{name}"
+def _mounted() -> set[str]:
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return {line.split()[4] for line in lines}
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=False, timeout=10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def lay_all() -> None:
 def link(at: Path, target: str) -> None:
     """A symbolic link that is there already with this target stays."""
     at.parent.mkdir(parents=True, exist_ok=True)
-    if at.is_symlink() and os.readlink(at) == target:
+    if at.is_symlink() and str(at.readlink()) == target:
         return
     at.unlink(missing_ok=True)
     at.symlink_to(target)

@@ -70,6 +70,12 @@ def name_management_port() -> None:
         run("ip", "route", "replace", "default", "via", route[route.index("via") + 1], "dev", MANAGEMENT_PORT)
 
 
+def allow_ipv6() -> None:
+    """Docker switches IPv6 off in a network without it; a Spark's ports have link-local addresses."""
+    for name in ("default", "all"):
+        Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6").write_text("0", encoding="ascii")
+
+
 def private_sysctls() -> None:
     """Put copies over /proc/sys/{vm,kernel,fs}: the kernel is the machine's and a node must not turn its knobs."""
     for name in ("vm", "kernel", "fs"):
@@ -84,7 +90,8 @@ def private_sysctls() -> None:
             if top == name and (kept / rest).exists():
                 mount("--bind", str(kept / rest), str(real / rest))
         run("umount", "-l", str(kept))
-    mount("--bind", "/dev/null", "/proc/sysrq-trigger")
+    if Path("/proc/sysrq-trigger").exists():
+        mount("--bind", "/dev/null", "/proc/sysrq-trigger")
 
 
 def lay_sysfs() -> None:
@@ -142,6 +149,7 @@ def shared_root() -> None:
 STEPS = (
     open_cgroups,
     own_names,
+    allow_ipv6,
     name_management_port,
     cover_meminfo,
     private_sysctls,

@@ -1,0 +1,51 @@
+# The two commands of the README: `make demo` and `make test`. Everything else serves them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test unit lab-test soak lint format docs bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/dspark-ops lab demo --install-prerequisites
+
+# Unit and contract tests first (two minutes at most), then the same product on the real rehearsal pair.
+test: unit lab-test
+
+unit: setup
+	$(BIN)/python -m pytest tests/unit tests/contract -q
+
+lab-test: setup
+	$(BIN)/dspark-ops lab up --install-prerequisites
+	$(BIN)/python -m pytest tests/lab -m "lab and not soak" -q
+
+# What takes longer than a change should wait for: more random kills. Its dated result goes to docs/evidence/.
+soak: setup
+	$(BIN)/dspark-ops lab up --install-prerequisites
+	$(BIN)/python -m pytest tests/lab -m soak -q -s
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/ansible-lint --offline --profile production playbooks
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup
+	$(BIN)/python -m dspark_ops.doctor.reference docs/reference/checks.md
+
+bench: setup
+	$(BIN)/python benchmarks/help_latency.py
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,91 @@
+"""The catalogue for people: a list, one check explained, and the reference page made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dspark_ops.doctor.catalogue import CatalogueFile, Check
+from dspark_ops.report.text import shell_line
+
+_CLASSES = {"A": "automatic", "C": "needs consent", "M": "by hand"}
+
+
+def render_list(checks: Sequence[Check]) -> str:
+    """One line a check: id, severity, what it makes sure of."""
+    width = max((len(check.id) for check in checks), default=0)
+    return "\n".join(
+        f"{check.id:<{width}}  {check.severity:<8}  {check.title}{' (only with --active)' if check.active else ''}"
+        for check in checks
+    )
+
+
+def render_explanation(check: Check) -> str:
+    """Everything the catalogue says of one check."""
+    lines = [
+        f"{check.id}: {check.title}",
+        f"{check.severity}, judged {'once for the pair' if check.scope == 'pair' else 'on each node'}"
+        + (", only with --active" if check.active else ""),
+        "",
+        check.why.strip(),
+        "",
+        f"reads: {'; '.join(check.reads)}",
+    ]
+    lines += [
+        f"threshold {name}: {limit.value:g} {limit.unit} ({limit.source}, {limit.date.isoformat()})"
+        for name, limit in check.thresholds.items()
+    ]
+    lines.append(f"remedy ({_CLASSES[check.remedy.remedy_class]}): {check.remedy.text.strip()}")
+    if check.remedy.command:
+        lines.append(f"  $ {shell_line(check.remedy.command)}")
+    if check.depends_on:
+        lines.append(f"depends on: {', '.join(check.depends_on)}")
+    lines.append(f"evidence: {'; '.join(check.evidence)}")
+    return "\n".join(lines)
+
+
+def document_list(checks: Sequence[Check]) -> list[dict[str, object]]:
+    """The checks as JSON objects, keys as in the catalogue."""
+    return [check.model_dump(mode="json", by_alias=True) for check in checks]
+
+
+def render_reference(files: Sequence[CatalogueFile], catalogue: Mapping[str, Check]) -> str:
+    """`docs/reference/checks.md`: every check, by domain. Made from the catalogue; not edited by hand."""
+    lines = [
+        "# Checks of `dspark-ops doctor`",
+        "",
+        "<!-- Made from checks/*.yml by dspark_ops.doctor.pages.render_reference; a test keeps it current. -->",
+        "",
+        f"{len(catalogue)} checks. A *required* one can fail; an *advised* one warns at most. Unknown is never good.",
+        "Remedies: *automatic*, *needs consent*, *by hand*.",
+    ]
+    for file in files:
+        lines += ["", f"## {file.domain}", "", file.about.strip(), ""]
+        lines += ["| id | makes sure that | severity | per |", "|---|---|---|---|"]
+        lines += [
+            f"| [`{c.id}`](#{c.id.replace('.', '')}) | {_cell(c.title)} | {c.severity} | {c.scope} |"
+            for c in file.checks
+        ]
+        for check in file.checks:
+            lines += _section(check)
+    return "\n".join(lines) + "\n"
+
+
+def _section(check: Check) -> list[str]:
+    lines = ["", f"### {check.id}", "", f"{check.title}.", "", check.why.strip(), ""]
+    if check.active:
+        lines.append("- Makes traffic: runs only with `--active`.")
+    lines.append("- Reads: " + ", ".join(f"`{read}`" for read in check.reads))
+    lines += [
+        f"- Threshold `{name}`: {limit.value:g} {limit.unit} ({limit.source}, {limit.date.isoformat()})"
+        for name, limit in check.thresholds.items()
+    ]
+    command = f" `{shell_line(check.remedy.command)}`" if check.remedy.command else ""
+    lines.append(f"- Remedy ({_CLASSES[check.remedy.remedy_class]}): {check.remedy.text.strip()}{command}")
+    if check.depends_on:
+        lines.append("- Depends on: " + ", ".join(f"`{i}`" for i in check.depends_on))
+    lines.append("- Evidence: " + "; ".join(check.evidence))
+    return lines
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

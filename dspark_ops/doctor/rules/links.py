@@ -1,0 +1,151 @@
+"""The ports of the rails: cabled, fast, not bonded, 9000 at both ends and after the next boot."""
+
+from __future__ import annotations
+
+from dspark_ops.config.models import RailSite
+from dspark_ops.doctor.outcome import NodeView, Outcome, fail, judge, need, ok, warn
+from dspark_ops.doctor.registry import node_rule
+from dspark_ops.facts.links import LinkFacts
+
+
+def rail_links(view: NodeView) -> list[tuple[RailSite, LinkFacts | None]]:
+    """Every rail with this node's end of it, None where that device does not exist."""
+    need(view.node.links, "the network devices")
+    return [(rail, view.node.link(rail.of(view.role).netdev)) for rail in view.site.fabric.rails]
+
+
+def present_links(view: NodeView) -> list[tuple[RailSite, LinkFacts]]:
+    """The rails whose device exists here; that one is missing is the business of fabric.ports_up."""
+    found = [(rail, link) for rail, link in rail_links(view) if link is not None]
+    need(found or None, "any device of a rail")
+    return found
+
+
+@node_rule("fabric.ports_up")
+def ports_up(view: NodeView) -> Outcome:
+    """Every rail's device exists, is up and has a carrier."""
+    problems = []
+    for rail, link in rail_links(view):
+        name = rail.of(view.role).netdev
+        if link is None:
+            there = [k.name for k in view.node.links or () if k.phys_port_name]
+            problems.append(f"{name} (rail {rail.name}) does not exist; ports here: {', '.join(there) or 'none'}")
+        elif not need(link.admin_up, f"the state of {name}"):
+            problems.append(f"{name} (rail {rail.name}) is down")
+        elif not need(link.carrier, f"the carrier of {name}"):
+            problems.append(f"{name} (rail {rail.name}) has no carrier")
+    return judge(problems, f"{len(view.site.fabric.rails)} rails have a carrier", "every rail up, with a carrier")
+
+
+@node_rule("fabric.link_speed")
+def link_speed(view: NodeView) -> Outcome:
+    """Every cabled port runs at 200 Gb/s."""
+    wanted = view.limits["speed"]
+    problems = []
+    for rail, link in present_links(view):
+        if link.carrier is False:
+            continue
+        speed = need(link.speed_mbps, f"the speed of {link.name}")
+        if speed < wanted:
+            problems.append(f"{link.name} (rail {rail.name}) runs at {speed} Mb/s")
+    return judge(problems, f"{wanted:g} Mb/s on every cabled rail", f"{wanted:g} Mb/s")
+
+
+@node_rule("fabric.no_bond")
+def no_bond(view: NodeView) -> Outcome:
+    """No rail is part of a bond or a bridge: twins share a cable, and NCCL balances them itself."""
+    problems = [
+        f"{link.name} (rail {rail.name}) belongs to {link.master}" for rail, link in present_links(view) if link.master
+    ]
+    return judge(problems, "every rail stands alone", "rails outside of bonds and bridges")
+
+
+@node_rule("fabric.mtu")
+def mtu(view: NodeView) -> Outcome:
+    """The effective MTU of every rail is the site's, at this end; a differing peer is named."""
+    wanted = view.site.fabric.mtu
+    unequal, low = [], []
+    for rail, link in present_links(view):
+        here = need(link.mtu, f"the MTU of {link.name}")
+        end = rail.of(view.peer_role).netdev
+        far = view.peer.link(end) if view.peer.reachable else None
+        there = None if far is None else far.mtu
+        if here == wanted:
+            continue
+        text = f"{link.name} (rail {rail.name}) has MTU {here}, not {wanted}"
+        if there is None or there != here:
+            other = "unknown" if there is None else f"{there}"
+            unequal.append(f"{text}; the {view.peer_role}'s end {end} has {other}")
+        else:
+            low.append(f"{text}; the {view.peer_role}'s end {end} has {there} too")
+    expected = f"{wanted} at both ends of every rail"
+    if unequal:
+        return fail("; ".join(unequal + low), expected)
+    if low:
+        return warn("; ".join(low), expected)
+    return ok(f"{wanted} on every rail")
+
+
+@node_rule("fabric.mtu_persisted")
+def mtu_persisted(view: NodeView) -> Outcome:
+    """Netplan gives every rail its MTU and its address again after a boot."""
+    files = need(view.node.netplan, "the netplan files")
+    wanted = view.site.fabric.mtu
+    problems = []
+    for rail in view.site.fabric.rails:
+        end = rail.of(view.role)
+        said = [d for f in files if (d := f.device(end.netdev)) is not None]
+        # netplan reads the files by name; the last one that names an MTU wins, addresses add up.
+        values = [d.mtu for d in said if d.mtu is not None]
+        if not said:
+            problems.append(f"no netplan file names {end.netdev} (rail {rail.name})")
+        elif not values or values[-1] != wanted:
+            problems.append(f"netplan gives {end.netdev} MTU {values[-1] if values else 'none (1500)'}")
+        elif str(end.address) not in [a for d in said for a in d.addresses]:
+            problems.append(f"netplan does not give {end.netdev} the address {end.address}")
+    return judge(problems, f"netplan gives every rail its address and MTU {wanted}", f"MTU {wanted} in a netplan file")
+
+
+@node_rule("fabric.persistence_owner")
+def persistence_owner(view: NodeView) -> Outcome:
+    """One netplan file owns the rails, it is ours, and only root can read it."""
+    files = need(view.node.netplan, "the netplan files")
+    rails = {rail.of(view.role).netdev for rail in view.site.fabric.rails}
+    problems = []
+    owners = []
+    for file in files:
+        if file.devices is None:
+            problems.append(f"{file.path} is not valid netplan")
+            continue
+        named = sorted(rails & {d.name for d in file.devices})
+        if named and file.owner != "dspark-ops":
+            problems.append(f"{file.path} ({file.owner}) names {', '.join(named)}")
+        elif named:
+            owners.append(file.path)
+            if file.mode is not None and file.mode & 0o077:
+                problems.append(f"{file.path} has mode {file.mode:04o}")
+    if len(owners) > 1:
+        problems.append(f"two files of ours name the rails: {', '.join(owners)}")
+    fine = f"{owners[0]} owns the rails" if owners else "no netplan file names a rail"
+    return judge(problems, fine, "one netplan file of mode 0600 that names the rails, written by dspark-ops")
+
+
+@node_rule("fabric.jumbo_ping")
+def jumbo_ping(view: NodeView) -> Outcome:
+    """A do-not-fragment packet of the full MTU crosses every rail from here to the peer."""
+    pings = need(view.node.jumbo, "the pings")
+    wanted = view.site.fabric.mtu
+    problems = []
+    for rail in view.site.fabric.rails:
+        netdev = rail.of(view.role).netdev
+        found = next((p for p in pings if p.rail == rail.name), None)
+        ping = need(found, f"the ping over rail {rail.name}")
+        if ping.local_mtu is not None:
+            problems.append(f"{netdev} (rail {rail.name}) cannot send {wanted} bytes: its own MTU is {ping.local_mtu}")
+            continue
+        sent, received = need(ping.sent, f"the ping over rail {rail.name}"), ping.received or 0
+        if received == 0:
+            problems.append(f"no answer to {sent} packets of {wanted} bytes over {netdev} (rail {rail.name})")
+        elif received < sent:
+            problems.append(f"{sent - received} of {sent} packets lost over {netdev} (rail {rail.name})")
+    return judge(problems, f"packets of {wanted} bytes cross every rail", "no packet is lost on any rail")
