@@ -51,7 +51,7 @@ class LazyVerbs(TyperGroup):
         if isinstance(loaded, typer.Typer):
             command = typer.main.get_command(loaded)
         else:
-            single = typer.Typer(add_completion=False)
+            single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
             single.command(name=cmd_name)(loaded)
             command = typer.main.get_command(single)
         command.name = cmd_name

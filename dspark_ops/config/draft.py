@@ -113,6 +113,7 @@ def write_site(draft: SiteDraft, name: str, path: Path, *, force: bool, now: dat
     text = render_site(draft, name, now)
     temporary: Path | None = None
     try:
+        _require_loadable(text, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(prefix=".site-", suffix=".yml", dir=path.parent)
         temporary = Path(made)
@@ -121,25 +122,32 @@ def write_site(draft: SiteDraft, name: str, path: Path, *, force: bool, now: dat
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
-        load_site(temporary, environ={})
         if force:
             temporary.replace(path)
         else:
             os.link(temporary, path)  # fails where a file has appeared meanwhile
-    except ConfigError as error:
-        raise ConfigError(
-            error.message.replace(str(temporary), str(path)),
-            hint="nothing was written; use other names or options",
-        ) from None
-    except FileExistsError:
-        raise RefusedError(f"{path} has appeared meanwhile; nothing was written", hint="look at it first") from None
     except OSError as error:
+        refuse_existing(path, force=force)
         raise ConfigError(f"{path}: cannot be written: {error.strerror}", hint="name another with --output") from None
     finally:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
     return load_site(path, environ={})
+
+
+def _require_loadable(text: str, path: Path) -> None:
+    """Load the text from a place of its own; a complaint names the file that it would have become."""
+    with tempfile.TemporaryDirectory() as directory:
+        trial = Path(directory) / path.name
+        trial.write_text(text, encoding="utf-8")
+        try:
+            load_site(trial, environ={})
+        except ConfigError as error:
+            raise ConfigError(
+                error.message.replace(str(trial), str(path)),
+                hint="nothing was written; use other names or options",
+            ) from None
 
 
 def init_document(draft: SiteDraft, loaded: LoadedSite) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dspark_ops.config.load import load_profile
 from dspark_ops.config.models import ROLES, ImageSite, Profile, RailSite, Role
 from dspark_ops.errors import ConfigError, RefusedError
 from dspark_ops.fabric.rails import pair_ports, plan_addresses
-from dspark_ops.paths import cache_dir
+from dspark_ops.paths import cache_dir, data_dir
 
 
 class CachedImage(Protocol):
@@ -107,9 +107,11 @@ def _choose_image(
     hint = "pass --image-reference and --image-id (and --image-archive, a `docker save` file, if the nodes lack it)"
     if not profile.gpu:
         hint = f"build it with `dspark-ops lab up`, or {hint}"
+    silent = [f"{role}'s Docker did not answer" for role in ROLES if nodes[role].engine_images is None]
+    unknown = f" ({', '.join(silent)})" if silent else ""
     raise ConfigError(
         f"which image profile {profile.name} shall serve is not known: none was given, and no image labelled "
-        f"{ENGINE_LABEL} is on both nodes",
+        f"{ENGINE_LABEL} was found on both nodes{unknown}",
         hint=hint,
     )
 
@@ -131,12 +133,16 @@ class _NotBuiltError(Exception):
 
 def rehearsal_image() -> CachedImage | None:
     """The engine image that `lab up` has built on this machine, None when there is none. Never builds."""
-    from dspark_ops.images.rehearsal import ensure_engine_image
+    from dspark_ops.images.rehearsal import engine_key, ensure_engine_image
+
+    cache = cache_dir() / "lab"
+    if not (cache / "engine" / engine_key(data_dir("images") / "rehearsal") / "image.json").is_file():
+        return None
 
     def no_docker() -> NoReturn:
         raise _NotBuiltError
 
     try:
-        return ensure_engine_image(no_docker, cache_dir() / "lab", progress=lambda _line: None)
+        return ensure_engine_image(no_docker, cache, progress=lambda _line: None)
     except _NotBuiltError:
         return None

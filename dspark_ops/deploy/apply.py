@@ -20,6 +20,10 @@ from dspark_ops.report.recorder import Recorder
 from dspark_ops.transport.base import Command
 from dspark_ops.transport.ssh import SshRunner, read_nodes
 
+# An orderly stop lets running requests end; a start that failed has none.
+_STOP_S = 30
+_UNDO_STOP_S = 5
+
 
 class StepFailedError(DsparkError):
     """A step of applying failed; whoever runs the verb undoes what was begun."""
@@ -64,16 +68,15 @@ class Applier:
             StepFailedError: the play failed or a node was lost; the message is the task's own.
         """
         image = self.loaded.site.image
-        host_variables = {role: {"rank_service_spec": document} for role, document in self.documents.per_role.items()}
         result = run_playbook(
-            "deploy",
+            "deploy.yml",
             self.loaded,
             variables={
                 "engine_image_id": image.id,
                 "engine_image_reference": image.reference,
-                "engine_image_archive": str(image.archive) if image.archive else "",
+                "engine_image_archive": str(image.archive) if image.archive else None,
             },
-            host_variables=host_variables,
+            host_variables=self._host_variables(),
             check=self.check,
             diff=self.diff,
             tags=(tag,),
@@ -91,15 +94,21 @@ class Applier:
 
     def _stop(self, *, remove: bool) -> PlayResult:
         result = run_playbook(
-            "stop",
+            "stop.yml",
             self.loaded,
-            variables={"stop_remove": remove, "stop_site": self.loaded.site.name, "stop_container": RANK_CONTAINER},
-            host_variables={},
+            variables={
+                "rank_service_remove": remove,
+                "rank_service_stop_timeout_s": _UNDO_STOP_S if remove else _STOP_S,
+            },
+            host_variables=self._host_variables(),
             check=self.check,
             diff=self.diff,
         )
         self._take("stop", result)
         return result
+
+    def _host_variables(self) -> dict[Role, dict[str, Any]]:
+        return {role: {"rank_service_spec": document} for role, document in self.documents.per_role.items()}
 
     def _take(self, step: str, result: PlayResult) -> None:
         self.recorder.changes.extend(result.changes)

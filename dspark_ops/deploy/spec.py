@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dspark_ops.config.models import NODE_RANK, ROLES, Profile, Role, Site
@@ -27,8 +27,8 @@ class RankSpec:
     shm_size_bytes: int
     site: str
     release: str = ""
-    ulimits: dict[str, int] = field(default_factory=lambda: {"memlock": -1, "stack": 67108864})
-    cap_add: tuple[str, ...] = ("IPC_LOCK",)
+    ulimits: dict[str, int] = field(default_factory=dict)
+    cap_add: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """What decides whether a running container is this one (the release id follows from both ranks' identities)."""
@@ -82,21 +82,7 @@ def render_pair(site: Site, profile: Profile) -> dict[Role, RankSpec]:
     """Both ranks' containers, sharing one release id that follows from all that they are given."""
     bare = {role: _rank(site, profile, role) for role in ROLES}
     release = "r-" + _digest([bare[role].identity() for role in ROLES])[:12]
-    return {
-        role: RankSpec(
-            role=role,
-            image_id=spec.image_id,
-            command=spec.command,
-            env=spec.env,
-            mounts=spec.mounts,
-            devices=spec.devices,
-            gpus=spec.gpus,
-            shm_size_bytes=spec.shm_size_bytes,
-            site=spec.site,
-            release=release,
-        )
-        for role, spec in bare.items()
-    }
+    return {role: replace(spec, release=release) for role, spec in bare.items()}
 
 
 def _rank(site: Site, profile: Profile, role: Role) -> RankSpec:
@@ -113,6 +99,9 @@ def _rank(site: Site, profile: Profile, role: Role) -> RankSpec:
         gpus=profile.gpu,
         shm_size_bytes=site.serve.shm_size_gib * _GIB,
         site=site.name,
+        # RDMA pins its buffers: without these NCCL falls back to sockets, or fails to register memory.
+        ulimits={"stack": 64 << 20, "memlock": -1} if profile.gpu else {"stack": 64 << 20},
+        cap_add=("IPC_LOCK",) if profile.gpu else (),
     )
 
 

@@ -101,7 +101,7 @@ def parse_ps(text: str | None) -> tuple[ContainerRow, ...] | None:
 
 def parse_labels(text: str) -> dict[str, str]:
     """`a=b,c=d` as `docker ps` prints it. A value may hold a comma: a piece without `=` belongs to the one before."""
-    labels: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = {}
     last: str | None = None
     for piece in text.split(","):
         key, equals, value = piece.partition("=")

@@ -80,30 +80,33 @@ def _finding_lines(findings: tuple[Finding, ...], *, colour: bool, verbose: bool
     lines = []
     for finding in findings:
         imitated = " (look-alike)" if finding.look_alike else ""
-        told = verbose or finding.status != "ok"
+        # What is not well is told in full below the table.
+        told = verbose or finding.status == "skip"
         text = f"{finding.title}: {finding.observed}" if told else finding.title
         lines.append(f"{mark(finding.status, colour=colour)} {finding.node:<6} {finding.id:<{width}}  {text}{imitated}")
     return lines
 
 
 def _repeat_lines(findings: tuple[Finding, ...], *, colour: bool) -> list[str]:
-    """What needs a person, root causes first, each with the command to run; what only follows from them, counted."""
-    needing = [f for f in findings if f.status in ("fail", "unknown", "warn")]
-    needing.sort(key=lambda f: ("fail", "unknown", "warn").index(f.status))
-    lines: list[str] = []
+    """What needs a person, root causes first, each with the command to run; what only follows from them, named."""
+    needing = [f for status in ("fail", "unknown", "warn") for f in findings if f.status == status]
+    roots: dict[tuple[str, Status], list[Finding]] = {}
     for finding in needing:
-        if finding.caused_by is not None:
-            continue
-        lines.append(f"{mark(finding.status, colour=colour)} {finding.node:<6} {finding.id}: {finding.observed}")
-        if finding.expected:
-            lines.append(f"       expected: {finding.expected}")
-        if finding.remedy is not None:
-            lines.append(f"       remedy: {finding.remedy.text}")
-            if finding.remedy.command:
-                lines.append(f"       $ {shell_line(finding.remedy.command)}")
+        if finding.caused_by is None:
+            roots.setdefault((finding.id, finding.status), []).append(finding)
+    lines: list[str] = []
+    for (identity, status), group in roots.items():
+        lines.append(f"{mark(status, colour=colour)} {identity}: {group[0].title}")
+        lines += [f"       {f.node}: {f.observed}" + (f" [{f.evidence}]" if f.evidence else "") for f in group]
+        lines += [f"       expected: {text}" for text in dict.fromkeys(f.expected for f in group) if text]
+        remedies = [f.remedy for f in group if f.remedy is not None]
+        lines += [f"       remedy: {text}" for text in dict.fromkeys(r.text for r in remedies)]
+        lines += [
+            f"       $ {shell_line(command)}" for command in dict.fromkeys(r.command for r in remedies) if command
+        ]
     followers = [f for f in needing if f.caused_by is not None]
     for cause in dict.fromkeys(f.caused_by for f in followers):
-        names = sorted({f.id for f in followers if f.caused_by == cause})
+        names = list(dict.fromkeys(f.id for f in followers if f.caused_by == cause))
         lines.append(f"       {len(names)} more follow from {cause}: {', '.join(names)}")
     return lines
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Interface, IPv4Network
 from itertools import combinations
 
-from dspark_ops.doctor.outcome import NodeView, Outcome, judge, need
+from dspark_ops.doctor.outcome import NodeView, NotApplicableError, Outcome, judge, need
 from dspark_ops.doctor.registry import node_rule
 from dspark_ops.doctor.rules.links import present_links
 
@@ -33,6 +33,8 @@ def twin_subnets(view: NodeView) -> Outcome:
     rails: list[tuple[str, IPv4Network]] = [
         (link.name, address.network) for _, link in present_links(view) for address in link.ipv4
     ]
+    if not rails:
+        raise NotApplicableError("no rail has an address")
     names = {name for name, _ in rails}
     others = [
         (link.name, address.network)
@@ -54,7 +56,6 @@ def twin_subnets(view: NodeView) -> Outcome:
     problems += [
         f"{a} ({net_a}) overlaps {b} ({net_b})" for a, net_a in rails for b, net_b in others if net_a.overlaps(net_b)
     ]
-    need(rails or None, "any address of a rail")
     return judge(problems, "every rail is a subnet of its own", "one subnet for each rail, apart from all others")
 
 

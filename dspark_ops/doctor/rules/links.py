@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dspark_ops.config.models import RailSite
-from dspark_ops.doctor.outcome import NodeView, Outcome, fail, judge, need, ok, warn
+from dspark_ops.doctor.outcome import NodeView, NotApplicableError, Outcome, fail, judge, need, ok, warn
 from dspark_ops.doctor.registry import node_rule
 from dspark_ops.facts.links import LinkFacts
 
@@ -17,7 +17,8 @@ def rail_links(view: NodeView) -> list[tuple[RailSite, LinkFacts | None]]:
 def present_links(view: NodeView) -> list[tuple[RailSite, LinkFacts]]:
     """The rails whose device exists here; that one is missing is the business of fabric.ports_up."""
     found = [(rail, link) for rail, link in rail_links(view) if link is not None]
-    need(found or None, "any device of a rail")
+    if not found:
+        raise NotApplicableError("no device of a rail exists here")
     return found
 
 

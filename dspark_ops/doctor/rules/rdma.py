@@ -17,7 +17,8 @@ def rail_hcas(view: NodeView) -> list[tuple[RailSite, HcaFacts]]:
     """
     named = planned(view)
     found = [(rail, hca) for rail, name in named if (hca := view.node.hca(name)) is not None]
-    need(found or None, "any RDMA device of a rail")
+    if not found:
+        raise NotApplicableError("no RDMA device of a rail exists here")
     return found
 
 

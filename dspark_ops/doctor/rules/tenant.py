@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dspark_ops.doctor.outcome import NodeView, Outcome, fail, judge, need, ok
+from dspark_ops.doctor.outcome import FactMissingError, NodeView, Outcome, fail, judge, need, ok
 from dspark_ops.doctor.registry import node_rule
 from dspark_ops.facts.rank import RANK_CONTAINER
 from dspark_ops.facts.snapshot import NodeFacts
@@ -53,9 +53,9 @@ def port(view: NodeView) -> Outcome:
     problems = []
     for item in taken:
         if item.pid is None:
-            if not ours:
-                problems.append(f"port {item.port} ({wanted[item.port]}) is taken by an unknown process")
-            need(item.pid if ours else 0, f"the process on port {item.port}")
+            if ours:
+                raise FactMissingError(f"the process on port {item.port} could not be read")
+            problems.append(f"port {item.port} ({wanted[item.port]}) is taken by an unknown process")
         elif item.pid not in ours:
             problems.append(f"port {item.port} ({wanted[item.port]}) is taken by {item.process} (pid {item.pid})")
     return judge(problems, "our rank holds the ports of the service", "ports that are free or ours")
