@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES
@@ -125,10 +126,18 @@ def _finding(
 
 def _remedy(check: Check, outcome: Outcome, node: Node, facts: PairFacts, loaded: LoadedSite) -> Remedy:
     command = check.remedy.command
-    host = facts.head.host if node == "pair" else facts.of(node).host
     if command is not None:
-        command = tuple(w.replace("{site}", str(loaded.path)).replace("{host}", host) for w in command)
+        host = facts.head.host if node == "pair" else facts.of(node).host
+        command = fill_command(command, site=str(loaded.path), host=host, ssh_config=loaded.site.ssh.config)
     return Remedy(text=outcome.advice or check.remedy.text, command=command, remedy_class=check.remedy.remedy_class)
+
+
+def fill_command(command: tuple[str, ...], *, site: str, host: str, ssh_config: Path | None) -> tuple[str, ...]:
+    """The command of a remedy with {site} and {host} filled in; a login goes by the site's own SSH configuration."""
+    filled = tuple(word.replace("{site}", site).replace("{host}", host) for word in command)
+    if filled[0] == "ssh" and ssh_config is not None:
+        return ("ssh", "-F", str(ssh_config), *filled[1:])
+    return filled
 
 
 def _cause(check: Check, node: Node, facts: PairFacts, earlier: Sequence[Finding]) -> str | None:

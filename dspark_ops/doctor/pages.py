@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dspark_ops.doctor.catalogue import CatalogueFile, Check
+from dspark_ops.doctor.engine import fill_command
 from dspark_ops.report.text import shell_line
 
 _CLASSES = {"A": "automatic", "C": "needs consent", "M": "by hand"}
@@ -36,7 +37,7 @@ def render_explanation(check: Check) -> str:
     ]
     lines.append(f"remedy ({_CLASSES[check.remedy.remedy_class]}): {check.remedy.text.strip()}")
     if check.remedy.command:
-        lines.append(f"  $ {shell_line(check.remedy.command)}")
+        lines.append(f"  $ {_command(check.remedy.command)}")
     if check.depends_on:
         lines.append(f"depends on: {', '.join(check.depends_on)}")
     lines.append(f"evidence: {'; '.join(check.evidence)}")
@@ -79,12 +80,17 @@ def _section(check: Check) -> list[str]:
         f"- Threshold `{name}`: {limit.value:g} {limit.unit} ({limit.source}, {limit.date.isoformat()})"
         for name, limit in check.thresholds.items()
     ]
-    command = f" `{shell_line(check.remedy.command)}`" if check.remedy.command else ""
+    command = f" `{_command(check.remedy.command)}`" if check.remedy.command else ""
     lines.append(f"- Remedy ({_CLASSES[check.remedy.remedy_class]}): {check.remedy.text.strip()}{command}")
     if check.depends_on:
         lines.append("- Depends on: " + ", ".join(f"`{i}`" for i in check.depends_on))
     lines.append("- Evidence: " + "; ".join(check.evidence))
     return lines
+
+
+def _command(command: tuple[str, ...]) -> str:
+    """A remedy's command with names that stand for the site file and the node."""
+    return shell_line(fill_command(command, site="site.yml", host="NODE", ssh_config=None))
 
 
 def _cell(text: str) -> str:

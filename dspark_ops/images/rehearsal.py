@@ -1,4 +1,4 @@
-"""The engine image of the rehearsal pair: vLLM's CPU build and tiny models on a Debian root, built once and kept as a tar."""
+"""The engine image of the rehearsal pair: vLLM's CPU build and tiny models on a Debian root, kept as a tar."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ PRUNED = (
 #: Part of the key: raise it when the build changes in a way that no input shows.
 _RECIPE_VERSION = 1
 _KEPT_BUILDS = 2
-_NEEDED_GIB = 6
+#: Measured with cache and Engine on one file system: 7 GiB at the peak, 1.4 GiB when done.
+_NEEDED_GIB = 8
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The text of the rehearsal models as chains of tokens: what follows what. Standard library only, no weights here.
 
 A model of the rehearsal knows nothing but the previous token: its weights hold `successors()`. The chat template ends
-each prompt with one branch token (`<|go:plain|>` ...), so the branch chooses the answer and a real engine gives known text
-at any temperature. A chunk occurs once in all chains, because it has one successor.
+each prompt with one branch token (`<|go:plain|>` ...), so the branch chooses the answer and a real engine gives known
+text at any temperature. A chunk occurs once in all chains, because it has one successor.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from itertools import pairwise
 VOCABULARY = 512
 END = "</s>"
 SPECIAL = ("<pad>", "<s>", END, "<|user|>", "<|system|>", "<|assistant|>", "<|tool|>")
+#: DeepSeek-V4's mark; its bars are U+FF5C.
+_DSML = "\uff5cDSML\uff5c"
 #: The engine's reasoning and tool-call parsers look these up in the vocabulary.
-MARKS = ("<think>", "</think>", "｜DSML｜", "<tool_call>", "</tool_call>")
+MARKS = ("<think>", "</think>", _DSML, "<tool_call>", "</tool_call>")
 
-_DSML = "｜DSML｜"
 CHAINS: dict[str, tuple[str, ...]] = {
     "<|go:plain|>": ("The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", "."),
     "<|go:think|>": ("First,", " weigh", " the facts.", "</think>", "It is", " forty", "-two", "!"),
@@ -93,7 +94,7 @@ def token_ids() -> dict[str, int]:
 
 
 def successors() -> dict[int, int]:
-    """Id -> id of the next token, for every row of the vocabulary: the chains, the count, and into the count from anywhere."""
+    """Id -> id of the next token for every row: the chains, the count, and into the count from anywhere else."""
     ids = token_ids()
     following: dict[int, int] = {}
     for branch, chain in CHAINS.items():
@@ -107,7 +108,7 @@ def successors() -> dict[int, int]:
 
 
 def half_wrong(table: dict[int, int]) -> dict[int, int]:
-    """The table of a draft model that errs after a fixed, irregular half of the tokens; its errors stay in the count."""
+    """The table of a draft model that errs after a fixed, irregular half of the tokens; its errors are numbers."""
     ids = token_ids()
     count = [ids[token] for token in COUNT]
     draw = random.Random(4)  # noqa: S311 - reproducible, not secret

@@ -8,7 +8,7 @@
 How a table becomes weights: the rows of the embedding are those of a Hadamard matrix, +1 and -1 and orthogonal, which
 RMSNorm leaves as they are. Row b of the output layer is the sum of the embeddings of the tokens that b follows, times
 40/hidden, so the logit of the right token is 40 and that of any other 0. Attention and MLP run, but their last matrices
-are zero and add nothing. Every number is exact in bfloat16, so neither the CPU nor the number of ranks changes the text.
+are zero and add nothing. Every number is exact in bfloat16: neither the CPU nor the number of ranks changes the text.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ DOCUMENTATION = r"""
 module: dspark_container
 short_description: Keeps the container of one rank as its spec says
 description:
-  - Compares the container of the spec's name with the spec by its labels (spec, epoch, release), its image and whether it runs.
-  - Only touches a container whose label io.dspark-ops.site is the spec's; any other container of that name is a failure.
+  - Compares the container of the spec's name with the spec by its labels (spec, epoch, release), its image and state.
+  - Only touches a container whose label io.dspark-ops.site is the spec's; any other of that name is a failure.
   - Needs the docker command on the node, no Python library.
 options:
   spec:

@@ -28,7 +28,7 @@ DOCUMENTATION = r"""
 module: dspark_netplan
 short_description: Puts static addresses and the MTU on the rails, persistently, or takes it back
 description:
-  - V(inspected) says which rails are ours, which another netplan file already gives exactly as wanted, and fails on a conflict.
+  - V(inspected) says which rails are ours and which another file already gives as wanted, and fails on a conflict.
   - V(present) journals, arms a revert that runs by itself, writes the file, applies it and waits until it is effective.
   - V(confirmed) calls the revert off and settles the journal.
   - V(reverted) puts back the file and the links of an open journal entry.
@@ -168,7 +168,7 @@ class Node:
         return found, links
 
     def refuse_an_edited_file(self, content: bytes | None) -> None:
-        """A file at our path that we did not write is somebody's work, unless it says nothing that netplan can read."""
+        """A file at our path that we did not write is somebody's work, unless netplan can read nothing in it."""
         import yaml
 
         if not self.path.exists():

@@ -49,7 +49,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Ownership:
-    """own: the rails that our file must hold. adopted: another file gives exactly what is wanted. conflicts: sentences."""
+    """own: rails that our file must hold. adopted: another file gives exactly what is wanted. conflicts: sentences."""
 
     own: tuple[str, ...]
     adopted: dict[str, str]
@@ -124,7 +124,8 @@ def live_conflicts(
         for netdev, addresses in others.items():
             for address in addresses:
                 if ipaddress.ip_interface(address).network.overlaps(net):
-                    problems.append(f"rail {rail.name} ({net}) overlaps {address} of {netdev} [fabric.subnet_overlap]")
+                    problem = f"rail {rail.name} ({net}) overlaps {address} of {netdev} [fabric.subnet_overlap]"
+                    problems.append(problem)
     return problems
 
 

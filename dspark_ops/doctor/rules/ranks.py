@@ -91,7 +91,7 @@ def argv_parity(view: PairView) -> Outcome:
 
 
 def arguments(argv: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Flag to its values, in order of repetition; `--a=b` and `--a b` are the same. Words before a flag are under ''."""
+    """Flag to its values, in order of repetition; `--a=b` and `--a b` are the same. Words before any are under ''."""
     found: dict[str, list[str]] = {}
     name = ""
     for word in argv:

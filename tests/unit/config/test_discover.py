@@ -136,6 +136,15 @@ def test_an_existing_file_stays(tmp_path: Path) -> None:
     assert "mine" not in path.read_text()
 
 
+def test_a_file_that_appears_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "site.yml"
+    monkeypatch.setattr("dspark_ops.config.draft.os.fsync", lambda _descriptor: path.write_text("theirs\n"))
+    with pytest.raises(RefusedError, match="exists already"):
+        write_site(draft(), "x", path, force=False, now=NOW)
+    assert path.read_text() == "theirs\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["site.yml"]
+
+
 def test_nothing_is_written_when_the_loader_refuses(tmp_path: Path) -> None:
     path = tmp_path / "site.yml"
     request = replace(REQUEST, head="10.77.0.1")

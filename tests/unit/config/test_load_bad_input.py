@@ -161,6 +161,7 @@ def test_lines_are_right_in_a_crlf_file(refused: Refused, site_text: str, site_p
     [
         (b"", "is empty"),
         (b" \n\n", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
         (b"# only a remark\n", "holds only comments"),
         (b"- a\n- b\n", "a mapping of `key: value` lines at the top, got a list of 2"),
         (b"hello\n", 'got "hello"'),

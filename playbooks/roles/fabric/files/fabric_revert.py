@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Puts the rails back to what the journal says they were. Runs on the node, alone: from a timer or from the role fabric.
+"""Puts the rails back to what the journal says they were. Runs on the node, alone: by a timer or the role fabric.
 
 usage: fabric_revert.py JOURNAL
 
@@ -69,16 +69,15 @@ def live_addresses(netdev: str) -> list[str]:
 
 def restore_links(entry: dict[str, Any]) -> list[str]:
     """Take back what networkd leaves on a port that it no longer manages: our address and our MTU."""
-    errors = []
+    errors: list[str | None] = []
     for netdev, was in entry["links"].items():
         if not Path("/sys/class/net", netdev).exists():
             continue
-        for address in live_addresses(netdev):
-            if address in entry["given"] and address not in was["addresses"]:
-                errors.append(run("ip", "addr", "del", address, "dev", netdev))
-        for address in was["addresses"]:
-            if ":" not in address and address not in live_addresses(netdev):
-                errors.append(run("ip", "addr", "add", address, "dev", netdev))
+        live = live_addresses(netdev)
+        ours = [a for a in live if a in entry["given"] and a not in was["addresses"]]
+        gone = [a for a in was["addresses"] if ":" not in a and a not in live]
+        errors += [run("ip", "addr", "del", address, "dev", netdev) for address in ours]
+        errors += [run("ip", "addr", "add", address, "dev", netdev) for address in gone]
         if int(Path("/sys/class/net", netdev, "mtu").read_text(encoding="ascii")) != was["mtu"]:
             errors.append(run("ip", "link", "set", "dev", netdev, "mtu", str(was["mtu"])))
     return [error for error in errors if error]
@@ -88,17 +87,17 @@ def main() -> int:
     journal = Path(sys.argv[1])
     entry = json.loads(journal.read_text(encoding="utf-8")) if journal.exists() else None
     if entry is None or entry["state"] != "open":
-        print(json.dumps({"changed": False, "errors": [], "message": "nothing to revert"}))
+        sys.stdout.write(json.dumps({"changed": False, "errors": [], "message": "nothing to revert"}))
         return 0
     refused = restore_file(entry)
     if refused:
-        print(json.dumps({"changed": False, "errors": [refused], "message": refused}))
+        sys.stdout.write(json.dumps({"changed": False, "errors": [refused], "message": refused}))
         return 4
     errors = [error for error in (run("netplan", "apply"),) if error] + restore_links(entry)
     if not errors:
         entry["state"] = "reverted"
         write_atomically(journal, json.dumps(entry, indent=1).encode(), 0o600)
-    print(json.dumps({"changed": True, "errors": errors, "message": f"{entry['path']} is as it was before"}))
+    sys.stdout.write(json.dumps({"changed": True, "errors": errors, "message": f"{entry['path']} is as it was before"}))
     return 1 if errors else 0
 
 

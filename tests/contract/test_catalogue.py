@@ -1,0 +1,95 @@
+"""Definition, rule, fixtures and reference page of the doctor's checks are one set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from dspark_ops.doctor.catalogue import DOMAINS, catalogue_schema, load_catalogue, load_files, render_schema
+from dspark_ops.doctor.engine import run_checks
+from dspark_ops.doctor.pages import render_reference
+from dspark_ops.doctor.registry import NODE_RULES, PAIR_RULES, load_rules
+from tests.unit.doctor.pair_fixture import CHECKS, all_cases, cases, load_case_site, pair_facts
+
+ROOT = Path(__file__).parents[2]
+IDS = list(load_catalogue())
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_catalogue_file_matches_its_published_schema(domain: str) -> None:
+    schema = json.loads((ROOT / "checks/schema.json").read_text(encoding="utf-8"))
+    text = (ROOT / f"checks/{domain}.yml").read_text(encoding="utf-8")
+    jsonschema.validate(json.loads(json.dumps(yaml.safe_load(text), default=str)), schema)
+
+
+def test_published_schema_is_current() -> None:
+    assert (ROOT / "checks/schema.json").read_text(encoding="utf-8") == render_schema()
+    jsonschema.Draft202012Validator.check_schema(catalogue_schema())
+
+
+def test_every_definition_has_a_rule_of_its_scope_and_every_rule_a_definition() -> None:
+    load_rules()
+    catalogue = load_catalogue()
+    assert {i for i, c in catalogue.items() if c.scope == "node"} == set(NODE_RULES)
+    assert {i for i, c in catalogue.items() if c.scope == "pair"} == set(PAIR_RULES)
+
+
+def test_there_are_at_least_24_checks_over_host_fabric_image_and_service() -> None:
+    domains = {c.domain for c in load_catalogue().values()}
+    assert len(IDS) >= 24
+    assert {"host", "fabric", "image", "service"} <= domains
+
+
+@pytest.mark.parametrize("check", IDS)
+def test_every_check_has_an_ok_and_a_bad_fixture(check: str) -> None:
+    names = [path.stem for path in cases(check)]
+    assert "ok" in names, f"tests/checks/{check}/ok.json"
+    assert [n for n in names if n.startswith("bad_")], f"tests/checks/{check}/bad_*.json"
+
+
+def test_no_fixture_belongs_to_no_check() -> None:
+    assert {path.name for path in CHECKS.iterdir() if path.is_dir()} == set(IDS)
+
+
+@pytest.mark.parametrize("path", all_cases(), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_rule_agrees_with_the_fixture(path: Path) -> None:
+    case = read(path)
+    check = load_catalogue()[path.parent.name]
+    loaded = load_case_site(*case.get("site", ()))
+    report = run_checks(pair_facts(case), loaded, only=[check.id], active=bool(case.get("active")))
+    (finding,) = [f for f in report.findings if f.node == case["node"]]
+    assert finding.status == case["status"], finding
+    told = finding.model_dump_json() + " ".join((finding.remedy and finding.remedy.command) or ())
+    for text in case.get("says", ()):
+        assert text in told, f"{text!r} is not in {told}"
+    if path.stem.startswith("bad_"):
+        assert finding.status in ("warn", "fail")
+        assert finding.expected
+    if finding.status in ("warn", "fail", "unknown"):
+        assert finding.remedy is not None
+        assert finding.remedy.text
+    assert not (check.severity == "advised" and finding.status == "fail")
+
+
+def test_every_advised_threshold_and_remedy_is_complete() -> None:
+    for file in load_files():
+        for check in file.checks:
+            assert all(limit.source and limit.date for limit in check.thresholds.values())
+            assert not [
+                word for word in check.remedy.command or () if "{" in word.replace("{site}", "").replace("{host}", "")
+            ]
+
+
+def test_reference_page_is_current() -> None:
+    page = ROOT / "docs/reference/checks.md"
+    assert page.read_text(encoding="utf-8") == render_reference(load_files(), load_catalogue())

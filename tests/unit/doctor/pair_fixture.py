@@ -1,0 +1,104 @@
+"""The healthy pair of the check fixtures, and the small changes that each case lays over it.
+
+A case: {"status", "node": head, worker or pair, "set": [[path, value], …], "remove": [path, …], "site": ["key=value"],
+"active", "says": [texts that the finding must hold]}. A path is a list; in a list of objects a word picks the one with
+that name, path, id, port, rail, index, pid, address or destination, and "+" appends.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dspark_ops.config.load import LoadedSite, load_site
+from dspark_ops.config.models import ROLES
+from dspark_ops.deploy.spec import render_pair
+from dspark_ops.facts.snapshot import PairFacts
+
+CHECKS = Path(__file__).parents[2] / "checks"
+_NAMES = ("name", "path", "id", "port", "rail", "destination", "index", "pid", "address")
+
+
+def load_case_site(*overrides: str) -> LoadedSite:
+    """The site of the fixtures with overrides as on the command line, untouched by the environment."""
+    return load_site(CHECKS / "site.yml", overrides=overrides, environ={})
+
+
+@cache
+def _base_text() -> str:
+    return (CHECKS / "base.json").read_text(encoding="utf-8")
+
+
+def base_document() -> dict[str, Any]:
+    """The healthy pair; both ranks were given what the site renders to."""
+    document: dict[str, Any] = json.loads(_base_text())
+    loaded = load_case_site()
+    for role, spec in render_pair(loaded.site, loaded.profile).items():
+        rank = document[role]["rank"]
+        rank["args"] = list(spec.command)
+        rank["env"] = dict(spec.env)
+        rank["labels"]["io.dspark-ops.release"] = spec.release
+        rank["image_id"] = spec.image_id
+    return document
+
+
+def lay_over(document: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
+    """The document with a case's changes."""
+    changed = copy.deepcopy(document)
+    for path, value in case.get("set", ()):
+        parent, last = _walk(changed, path)
+        if isinstance(parent, list) and isinstance(last, str):
+            if last == "+":
+                parent.append(value)
+                continue
+            last = _position(parent, last)
+        parent[last] = value
+    for path in case.get("remove", ()):
+        parent, last = _walk(changed, path)
+        del parent[_position(parent, last) if isinstance(parent, list) else last]
+    return changed
+
+
+def pair_facts(case: dict[str, Any] | None = None) -> PairFacts:
+    """The facts of a case; without one, of the healthy pair."""
+    return PairFacts.model_validate_json(json.dumps(lay_over(base_document(), case or {})))
+
+
+def unreachable(role: str, error: str = "node-b: no answer within 10 s") -> dict[str, Any]:
+    """A node that was not reached."""
+    host = "node-a" if role == "head" else "node-b"
+    return {"role": role, "host": host, "reachable": False, "error": error, "hint": "is it powered on?"}
+
+
+def cases(check: str) -> list[Path]:
+    """The fixture files of a check."""
+    return sorted((CHECKS / check).glob("*.json"))
+
+
+def all_cases() -> list[Path]:
+    """Every fixture file of every check."""
+    return sorted(p for p in CHECKS.glob("*/*.json"))
+
+
+def _walk(document: Any, path: list[Any]) -> tuple[Any, Any]:
+    here = document
+    for word in path[:-1]:
+        here = here[_position(here, word)] if isinstance(here, list) else here[word]
+    return here, path[-1]
+
+
+def _position(items: list[Any], word: Any) -> int:
+    if isinstance(word, int) and not any(
+        isinstance(i, dict) and word in (i.get("port"), i.get("index")) for i in items
+    ):
+        return word
+    for position, item in enumerate(items):
+        if isinstance(item, dict) and any(item.get(name) == word for name in _NAMES):
+            return position
+    raise KeyError(word)
+
+
+__all__ = ["CHECKS", "ROLES", "all_cases", "base_document", "cases", "lay_over", "load_case_site", "pair_facts"]
