@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,8 @@ class Applier:
         return {role: {"rank_service_spec": document} for role, document in self.documents.per_role.items()}
 
     def _take(self, step: str, result: PlayResult) -> None:
-        self.recorder.changes.extend(result.changes)
+        shown = result.changes if self.diff else (change.model_copy(update={"diff": None}) for change in result.changes)
+        self.recorder.changes.extend(shown)
         for role in ROLES:
             self.changed[role] += result.changed.get(role, 0)
         if result.unreachable:
@@ -169,12 +171,19 @@ def collect_logs(runners: Mapping[Role, SshRunner], recorder: Recorder) -> dict[
     return logs
 
 
+# An exception with its message, or a death; not the traceback's own source lines, nor warnings that mention an error.
+_CAUSE = re.compile(r"(?<![\w\x60'])[\w.]*(?:Error|Exception|Failure)\b: \S|died unexpectedly|EnforceNotMet|enforce fail")
+_NO_CAUSE = re.compile(r"\b(?:WARNING|INFO|DEBUG)\b|\braise \w|See (?:stack trace|root cause) above|FutureWarning")
+_PREFIX = re.compile(r"^(?:\([^)]*\) )?(?:ERROR \S+ \S+ \[[^]]*\] )?\s*")
+
+
 def first_errors(logs: Mapping[Role, str], limit: int = 3) -> Sequence[str]:
-    """The earliest lines of either rank that name an error, by their Docker time stamp: the cause, not its echoes."""
-    found = []
+    """The earliest lines of either rank that name an error, by Docker's time stamp: the cause, not its echoes."""
+    found: dict[str, str] = {}
     for role, text in logs.items():
         for line in text.splitlines():
             stamp, _, rest = line.partition(" ")
-            if any(word in rest for word in ("Error:", "error:", "ERROR", "died unexpectedly", "Killed")):
-                found.append((stamp, role, rest.strip()))
-    return [f"{role}: {rest[:240]}" for _, role, rest in sorted(found)[:limit]]
+            if _CAUSE.search(rest) and not _NO_CAUSE.search(rest):
+                said = f"{role}: {_PREFIX.sub('', rest)[:240]}"
+                found[said] = min(stamp, found.get(said, stamp))
+    return sorted(found, key=lambda said: found[said])[:limit]

@@ -20,7 +20,7 @@ _STAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("joining the ranks", re.compile(r"distributed_init_method=tcp://")),
     ("ranks joined", re.compile(r"rank \d+ in world size \d+ is assigned")),
     ("loading weights", re.compile(r"Loading (safetensors|weights)|Starting to load model")),
-    ("capturing graphs", re.compile(r"[Cc]apturing|torch\.compile")),
+    ("capturing graphs", re.compile(r"Capturing \w+ graphs|Graph capturing")),
     ("sizing the KV cache", re.compile(r"KV cache size:")),
     ("API server is up", re.compile(r"Application startup complete")),
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _MACHINE_SOCKET = Path("/var/run/docker.sock")
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 40
+_PROGRAMS = frozenset({"dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "runc", "docker-proxy"})
 #: sun_path holds 108 bytes; containerd's socket below the exec root is the longest name.
 _LONGEST_SOCKET = "containerd/containerd-debug.sock"
 
@@ -163,6 +165,7 @@ def _start(own: OwnEngine) -> DockerHost:
         )
     own.root.mkdir(parents=True, exist_ok=True)
     own.pid_file.unlink(missing_ok=True)
+    _forget_containerd(own)
     if not own.traces.is_file():
         partial = own.traces.with_suffix(".partial")
         partial.write_text(json.dumps(engine_traces.record()), encoding="utf-8")
@@ -197,9 +200,10 @@ def _wait_until_up(own: OwnEngine, alive: Callable[[], bool]) -> DockerHost:
         if not alive():
             break
         time.sleep(0.1)
+    what = f"was not ready within {_START_TIMEOUT_S} s" if alive() else "ended"
     said = own.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:] if own.log.is_file() else []
     raise NoVerdictError(
-        f"dockerd did not answer at {own.socket} within {_START_TIMEOUT_S} s; it said:\n" + "\n".join(said),
+        f"dockerd {what} and did not answer at {own.socket}; it said:\n" + "\n".join(said),
         hint=f"its log is {own.log}; `dspark-ops lab down` clears it away",
     )
 
@@ -217,10 +221,24 @@ def _gone(pid: int, timeout_s: float) -> bool:
     return False
 
 
+def _forget_containerd(own: OwnEngine) -> None:
+    """Let a new dockerd start its own containerd after the old pair was killed.
+
+    dockerd takes the pid file's process for a running containerd although it may be a zombie, and then waits in vain.
+    The shims live on: the new containerd finds them, and dockerd ends their containers in order.
+    """
+    for pid in _processes_naming(str(own.exec_root), {"containerd"}):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        _gone(pid, 5)
+    for name in ("containerd.pid", "containerd.sock", "containerd.sock.ttrpc", "containerd-debug.sock"):
+        (own.exec_root / "containerd" / name).unlink(missing_ok=True)
+
+
 def _end_helpers(own: OwnEngine) -> None:
     """End containerd and shims of ours that outlived dockerd (after a kill -9): those that name our exec root."""
     for _ in range(3):
-        left = _processes_naming(str(own.root))
+        left = _processes_naming(str(own.root), _PROGRAMS)
         if not left:
             return
         for pid in left:
@@ -232,9 +250,8 @@ def _end_helpers(own: OwnEngine) -> None:
             _gone(pid, 5)
 
 
-def _processes_naming(root: str) -> list[int]:
-    """Processes of Docker's own programs whose arguments lie below `root`."""
-    programs = {"dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "runc", "docker-proxy"}
+def _processes_naming(root: str, programs: Set[str]) -> list[int]:
+    """Processes of these programs whose arguments lie below `root`."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

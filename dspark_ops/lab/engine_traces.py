@@ -47,6 +47,7 @@ def record() -> dict[str, Any]:
     return {
         "absent": [path for path in _MADE if not os.path.lexists(path)],
         "sysctl": {name: value for name in _SYSCTLS if (value := _sysctl(name)) is not None},
+        "cgroups": _cgroups(),
         "links": _links(),
         "netfilter": {family: {table: _rules(family, table) for table in _TABLES} for family in _FAMILIES},
     }
@@ -68,8 +69,11 @@ def restore(before: Mapping[str, Any]) -> None:
         if _sysctl(name) not in (None, value):
             with contextlib.suppress(OSError):
                 Path("/proc/sys", name).write_text(value, encoding="ascii")
-    for path in before["absent"]:
-        _remove(Path(path))
+    if not _another_engine():
+        for cgroup in sorted(set(_cgroups()) - set(before.get("cgroups", ()))):
+            _remove_cgroup(Path(cgroup))
+        for path in before["absent"]:
+            _remove(Path(path))
 
 
 def _restore_table(family: str, table: str, before: list[str], bridges: list[str]) -> None:
@@ -100,8 +104,35 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _another_engine() -> bool:
+    """Whether some other dockerd or containerd runs, which may by now use the shared run-time directories."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                name = (entry / "comm").read_text(encoding="utf-8").strip()
+                # A zombie has no arguments and uses nothing.
+                if name in {"dockerd", "containerd"} and (entry / "cmdline").read_bytes():
+                    return True
+    return False
+
+
 def _mounts() -> list[str]:
     return Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+
+
+def _cgroups() -> list[str]:
+    """The parents that dockerd makes for its containers, in every hierarchy of cgroup v1 or in the one of v2."""
+    root = Path("/sys/fs/cgroup")
+    return sorted(str(path) for pattern in ("docker", "*/docker") for path in root.glob(pattern) if path.is_dir())
+
+
+def _remove_cgroup(directory: Path) -> None:
+    """Remove an empty tree of cgroups, deepest first; one that still has processes stays."""
+    for path in sorted((p for p in directory.rglob("*") if p.is_dir()), key=lambda p: len(p.parts), reverse=True):
+        with contextlib.suppress(OSError):
+            path.rmdir()
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 def _links() -> list[str]:

@@ -75,7 +75,7 @@ def snapshot() -> dict[str, list[str]]:
             processes.append(text.replace("\0", " "))
     return {
         "links": [line.split()[1] for line in lines("ip", "-o", "link")],
-        "mounts": lines("findmnt", "-rno", "TARGET"),
+        "mounts": [at for at in lines("findmnt", "-rno", "TARGET") if at.startswith(str(STATE)) or not _foreign(at)],
         "filter": lines("iptables", "-S"),
         "nat": lines("iptables", "-t", "nat", "-S"),
         "sysctl": [Path("/proc/sys/net/ipv4/ip_forward").read_text()],
@@ -84,6 +84,11 @@ def snapshot() -> dict[str, list[str]]:
         "etc": sorted(str(path) for path in Path("/etc/docker").rglob("*")),
         "processes": processes,
     }
+
+
+def _foreign(mount: str) -> bool:
+    """Whether a mount is another Engine's: they come and go while this runs."""
+    return "/overlay2/" in mount or "/netns/" in mount or "/containers/" in mount
 
 
 def pick(document: dict[str, Any], *names: str) -> dict[str, Any]:

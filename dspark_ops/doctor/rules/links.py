@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dspark_ops.config.models import RailSite
-from dspark_ops.doctor.outcome import NodeView, NotApplicableError, Outcome, fail, judge, need, ok, warn
-from dspark_ops.doctor.registry import node_rule
+from dspark_ops.doctor.outcome import NodeView, NotApplicableError, Outcome, PairView, fail, judge, need, ok, warn
+from dspark_ops.doctor.registry import node_rule, pair_rule
 from dspark_ops.facts.links import LinkFacts
 
 
@@ -131,22 +131,20 @@ def persistence_owner(view: NodeView) -> Outcome:
     return judge(problems, fine, "one netplan file of mode 0600 that names the rails, written by dspark-ops")
 
 
-@node_rule("fabric.jumbo_ping")
-def jumbo_ping(view: NodeView) -> Outcome:
-    """A do-not-fragment packet of the full MTU crosses every rail from here to the peer."""
-    pings = need(view.node.jumbo, "the pings")
+@pair_rule("fabric.jumbo_ping")
+def jumbo_ping(view: PairView) -> Outcome:
+    """A do-not-fragment packet of the full MTU crosses every rail in both directions."""
     wanted = view.site.fabric.mtu
     problems = []
-    for rail in view.site.fabric.rails:
-        netdev = rail.of(view.role).netdev
-        found = next((p for p in pings if p.rail == rail.name), None)
-        ping = need(found, f"the ping over rail {rail.name}")
-        if ping.local_mtu is not None:
-            problems.append(f"{netdev} (rail {rail.name}) cannot send {wanted} bytes: its own MTU is {ping.local_mtu}")
-            continue
-        sent, received = need(ping.sent, f"the ping over rail {rail.name}"), ping.received or 0
-        if received == 0:
-            problems.append(f"no answer to {sent} packets of {wanted} bytes over {netdev} (rail {rail.name})")
-        elif received < sent:
-            problems.append(f"{sent - received} of {sent} packets lost over {netdev} (rail {rail.name})")
-    return judge(problems, f"packets of {wanted} bytes cross every rail", "no packet is lost on any rail")
+    for node in view.facts.nodes:
+        pings = {ping.rail: ping for ping in need(node.jumbo, f"the pings of the {node.role}")}
+        for rail in view.site.fabric.rails:
+            ping = need(pings.get(rail.name), f"the {node.role}'s ping over rail {rail.name}")
+            path = f"{node.role} {rail.of(node.role).netdev} (rail {rail.name})"
+            if ping.local_mtu is not None:
+                problems.append(f"{path} cannot send {wanted} bytes: its own MTU is {ping.local_mtu}")
+                continue
+            sent, received = need(ping.sent, f"the {node.role}'s ping over rail {rail.name}"), ping.received or 0
+            if received < sent:
+                problems.append(f"{path}: {sent - received} of {sent} packets of {wanted} bytes got no answer")
+    return judge(problems, f"packets of {wanted} bytes cross every rail, both ways", "no packet is lost on any rail")

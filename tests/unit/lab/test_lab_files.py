@@ -79,5 +79,5 @@ def test_capabilities_the_machine_lacks_are_not_asked_for() -> None:
 
 def test_traces_say_what_was_absent_before_the_engine() -> None:
     before = engine_traces.record()
-    assert set(before) == {"absent", "sysctl", "links", "netfilter"}
+    assert set(before) == {"absent", "cgroups", "sysctl", "links", "netfilter"}
     assert "lo" in before["links"]
