@@ -66,6 +66,19 @@ def down(
         raise typer.Exit(ExitCode.VERDICT_BAD)
 
 
+@app.command()
+def demo(
+    install_prerequisites: Annotated[
+        bool, typer.Option("--install-prerequisites", help="Install missing programs with apt-get.")
+    ] = False,
+) -> None:
+    """Go the whole way on the pair, by the commands an operator types, and time each: up, init, bootstrap, deploy."""
+    from dspark_ops.lab.demo import render_phases, run_demo
+
+    phases = run_demo(install_prerequisites=install_prerequisites, say=typer.echo)
+    typer.echo(render_phases(phases))
+
+
 def _status_text(status: LabStatus) -> str:
     lines = [f"lab: {status.state}" + (f", {status.cables} cable(s)" if status.cables else "")]
     if status.engine:

@@ -172,7 +172,9 @@ def collect_logs(runners: Mapping[Role, SshRunner], recorder: Recorder) -> dict[
 
 
 # An exception with its message, or a death; not the traceback's own source lines, nor warnings that mention an error.
-_CAUSE = re.compile(r"(?<![\w\x60'])[\w.]*(?:Error|Exception|Failure)\b: \S|died unexpectedly|EnforceNotMet|enforce fail")
+_CAUSE = re.compile(
+    r"(?<![\w\x60'])[\w.]*(?:Error|Exception|Failure)\b: \S|died unexpectedly|EnforceNotMet|enforce fail"
+)
 _NO_CAUSE = re.compile(r"\b(?:WARNING|INFO|DEBUG)\b|\braise \w|See (?:stack trace|root cause) above|FutureWarning")
 _PREFIX = re.compile(r"^(?:\([^)]*\) )?(?:ERROR \S+ \S+ \[[^]]*\] )?\s*")
 

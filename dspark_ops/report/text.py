@@ -68,8 +68,9 @@ def _nodes(report: Report) -> str:
 def _change_lines(changes: Iterable[Change]) -> list[str]:
     lines = []
     for change in changes:
-        after = "" if change.after is None else f" -> {change.after}"
-        lines.append(f"{change.node:<6} {change.what}: {change.before or 'absent'}{after}".rstrip())
+        told = change.before is not None or change.after is not None
+        values = f": {change.before or 'absent'} -> {change.after or 'absent'}" if told else ""
+        lines.append(f"{change.node:<6} {change.what}{values}")
         if change.diff:
             lines += ["    " + line for line in change.diff.rstrip("\n").split("\n")]
     return lines

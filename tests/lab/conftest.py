@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.lab.operator_cli import Operator
 
 HEAD, WORKER = "spark-head", "spark-worker"
 
@@ -70,3 +74,60 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.2)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def operator(pair: RehearsalPair, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """A site file that `init` wrote for the pair, on hosts that `bootstrap` prepared."""
+    from dspark_ops.lab import pair as lab
+
+    lab.up()  # with the engine's image: a deploy loads it
+    site = tmp_path_factory.mktemp("site") / "site.yml"
+    words = ("init", HEAD, WORKER, "--ssh-config", str(pair.ssh_config), "--profile", "rehearsal")
+    made = subprocess.run(
+        [sys.executable, "-m", "dspark_ops", *words, "--name", "lab", "--output", str(site)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    someone = Operator(site, pair.ssh_config)
+    done = someone.run("bootstrap", "--yes")
+    assert done.rc == 0, done
+    return someone
+
+
+@pytest.fixture
+def serving(operator: Operator) -> Operator:
+    """The operator's pair, serving; a deploy that has nothing to do is quick."""
+    done = operator.run("deploy", "--yes")
+    assert done.rc == 0, done
+    return operator
+
+
+@pytest.fixture
+def image_id(operator: Operator) -> str:
+    """The id of the engine image that the site names."""
+    from dspark_ops.config.load import load_site
+
+    return load_site(operator.site).site.image.id
+
+
+@pytest.fixture
+def frozen_worker(pair: RehearsalPair) -> Iterator[None]:
+    """The worker as a machine that hangs: it keeps its address and answers nothing."""
+    from dspark_ops.lab.engine_host import find_docker
+    from dspark_ops.lab.layout import WORKER as LAB_WORKER
+    from dspark_ops.lab.layout import lab_paths
+
+    found = find_docker(lab_paths().state)
+    assert found is not None
+    with closing(found.client()) as client:
+        container = client.containers.get(LAB_WORKER.container)
+        container.pause()
+        try:
+            yield
+        finally:
+            container.unpause()

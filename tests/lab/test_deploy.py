@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab.operator_cli import HOSTS, Operator, wait_for_line
+from tests.lab.operator_cli import Operator, wait_for_line
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -153,7 +153,9 @@ def test_an_unreachable_node_is_no_verdict_and_the_other_is_not_touched(
         assert "worker" in done.err
         assert "spark-worker" in done.err
     assert serving.run("status", "--set", "ssh.connect_timeout_s=3").rc == 3
-    assert head == serving.on("head", "docker", "ps", "-a", "--no-trunc", "--format", "'{{.ID}} {{.Status}}'").split()[0]
+    assert (
+        head == serving.on("head", "docker", "ps", "-a", "--no-trunc", "--format", "'{{.ID}} {{.Status}}'").split()[0]
+    )
 
 
 def test_an_mtu_of_1500_on_one_end_is_refused_and_named(operator: Operator) -> None:
@@ -291,5 +293,3 @@ def test_two_deploys_at_once_do_not_meet(serving: Operator) -> None:
     assert first.wait(timeout=300) == 0
     assert second.wait(timeout=300) in (0, 4)
     assert_serves(serving)
-
-

@@ -3,9 +3,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from dspark_ops.config.models import ROLES, Role
 from dspark_ops.deploy.apply import first_errors
 from dspark_ops.deploy.logs import _Item, _merge
 from dspark_ops.errors import NoVerdictError
@@ -50,9 +52,23 @@ def test_one_node_lost_is_a_line_and_both_lost_is_no_verdict() -> None:
         list(_merge(filled(("head", lost), ("worker", lost), ("head", None), ("worker", None))))
 
 
-def test_the_first_error_of_both_ranks_is_the_cause_and_not_its_echo() -> None:
-    logs = {
-        "head": "2026-11-23T10:00:05Z ERROR Connection closed by peer\n2026-11-23T10:00:01Z INFO fine\n",
-        "worker": "2026-11-23T10:00:04Z SafetensorError: Error while deserializing header\n",
-    }
-    assert first_errors(logs)[0] == "worker: SafetensorError: Error while deserializing header"  # type: ignore[arg-type]
+DRILLS = Path(__file__).resolve().parents[2] / "fixtures" / "vllm-faults"
+
+
+@pytest.mark.parametrize(
+    ("drill", "cause"),
+    [
+        ("corrupt_shard", "worker: safetensors._safetensors_rust.SafetensorError: Error while deserializing header"),
+        ("gloo_missing_if", "worker: RuntimeError: [enforce fail at"),
+        ("kv_small", "head: ValueError: To serve at least one request"),
+        ("ip_worker_nonlocal", "worker: zmq.error.ZMQError: Cannot assign requested address"),
+    ],
+)
+def test_the_first_error_of_both_ranks_is_the_cause_and_not_its_echo(drill: str, cause: str) -> None:
+    logs: dict[Role, str] = {role: (DRILLS / f"{drill}-{role}.log").read_text() for role in ROLES}
+    assert first_errors(logs)[0].startswith(cause)
+
+
+def test_a_log_without_an_error_names_none() -> None:
+    line = "2026-11-24T00:48:28Z (APIServer pid=1) WARNING 11-24 [x.py:1] errors like `OSError: [Errno 24] Too many`"
+    assert first_errors({"head": line}) == []

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from dspark_ops.doctor import engine
 from dspark_ops.doctor.engine import run_checks
 from dspark_ops.doctor.outcome import NodeView, Outcome
-from dspark_ops.doctor.registry import NODE_RULES
+from dspark_ops.doctor.registry import NODE_RULES, load_rules
 from dspark_ops.report.models import Finding, Report
 from tests.unit.doctor.pair_fixture import load_case_site, pair_facts, unreachable
 
@@ -128,7 +127,7 @@ def test_a_cause_is_followed_to_its_root() -> None:
 
 @pytest.fixture
 def broken_rule() -> Iterator[None]:
-    engine.load_rules()
+    load_rules()
     real = NODE_RULES["host.disk_free"]
 
     def broken(view: NodeView) -> Outcome:

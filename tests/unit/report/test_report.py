@@ -159,7 +159,7 @@ def test_last_phase_seconds_is_of_the_newest_run_that_finished_the_phase(state: 
     began = now()
     for seconds, status in ((10.0, "done"), (12.0, "done"), (99.0, "failed")):
         began += timedelta(seconds=1)
-        phase = Phase(name="image", status=status, elapsed_s=seconds)  # type: ignore[arg-type]
+        phase = Phase(name="image", status=status, elapsed_s=seconds)
         save(report(verb="deploy", started_at=began, finished_at=began, phases=(phase,)))
     assert last_phase_seconds("deploy") == {"image": 12.0}
 
