@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,14 @@ from dspark_ops.config.load import load_site
 from dspark_ops.config.models import ROLES
 from dspark_ops.facts.snapshot import probes_for
 from dspark_ops.transport.ssh import open_runner
-from tests.lab.operator_cli import Done, Operator
+from tests.lab.operator_cli import RANK, Done, Operator
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def configured(operator: Operator) -> Operator:
-    """The pair with its rails set up by the product itself, and no rank in the way."""
-    done = operator.run("bootstrap", "--yes")
-    assert done.rc == 0, done
+    """The pair as bootstrap left it, and no rank in the way."""
     stopped = operator.run("stop", "--yes")
     assert stopped.rc == 0, stopped
     return operator
@@ -150,3 +149,32 @@ def test_each_node_runs_one_program_for_all_probes(configured: Operator) -> None
         assert reading.reachable
         assert runner.round_trips == 1
         assert all(result.error is None or result.id.startswith("service.") for result in reading.results.values())
+
+
+def test_an_engine_that_died_with_exit_code_0_is_named(serving: Operator) -> None:
+    good = serving.run("doctor", "--json", "--active")
+    assert good.rc == 0, good
+    assert finding(good, "service.canary", "pair")["status"] == "ok"
+    names = serving.on("head", "docker", "container", "top", RANK, "-eo", "pid,args").splitlines()
+    (engine,) = [line.split()[0] for line in names if "VLLM::EngineCore" in line]
+    serving.on("head", "kill", "-9", engine)
+    wait_until(lambda: (serving.ranks()["head"] or {}).get("State") == "exited", 60)
+    done = serving.run("doctor", "--json", "--only", "service.*")
+    assert done.rc == 1, done
+    named = finding(done, "service.exit_code_zero_is_death", "head")
+    assert (named["status"], named["observed"]) == (
+        "fail",
+        "the engine died: it exited with 0 and was not asked to stop",
+    )
+    assert finding(done, "service.exit_code_zero_is_death", "worker")["status"] == "ok"
+    alone = finding(done, "service.ranks_paired", "pair")
+    assert alone["observed"] == "the worker runs alone: the head is exited"
+    assert alone["remedy"]["command"][:2] == ["dspark-ops", "start"]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
+    """Wait for something on a node to become so."""
+    limit = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < limit, f"did not become true within {timeout_s:g} s"
+        time.sleep(0.5)

@@ -45,7 +45,7 @@ def image_digest_parity(view: PairView) -> Outcome:
     wanted = view.site.image.id
     shown = ", ".join(f"{role} {short(image)}" for role, image in used.items())
     if len(set(used.values())) > 1:
-        return fail(f"the ranks run different images: {shown}", f"{short(wanted)} on both")
+        return fail(f"the ranks have different images: {shown}", f"{short(wanted)} on both")
     if set(used.values()) != {wanted}:
-        return fail(f"the running image is not the site's: {shown}", f"{short(wanted)} on both")
+        return fail(f"the deployed image is not the site's: {shown}", f"{short(wanted)} on both")
     return ok(f"{short(wanted)} on both")

@@ -51,7 +51,7 @@ class Scripted:
     def __init__(self, role: Role, readings: Sequence[Sequence[ProbeResult] | None]) -> None:
         self.node, self.readings, self.asked = role, list(readings), list[set[str]]()
 
-    def read(self, probes: Sequence[Probe], *, timeout_s: float = 60.0) -> NodeReading:
+    def read(self, probes: Sequence[Probe], *, timeout_s: float = 60.0) -> NodeReading:  # noqa: ARG002
         self.asked.append({p.id for p in probes})
         now = self.readings.pop(0) if len(self.readings) > 1 else self.readings[0]
         if now is None:

@@ -1,0 +1,156 @@
+"""Bootstrapping real hosts: from unconfigured ports to jumbo pings, again without a change, and after being killed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from dspark_ops.config.load import load_site
+from tests.lab.operator_cli import HOSTS, Operator, wait_for_line
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+NETPLAN = "/etc/netplan/60-dspark-fabric.yaml"
+PORTS = ("enp1s0f0np0", "enP2p1s0f0np0", "enp1s0f1np1", "enP2p1s0f1np1")
+
+
+def unconfigure(operator: Operator) -> None:
+    """Both nodes as before their first bootstrap: no file of ours, no package of ours, ports at MTU 1500."""
+    operator.run("stop", "--yes", "--remove")
+    for role in HOSTS:
+        operator.on(role, "rm", "-rf", NETPLAN, "/var/lib/dspark/journal", "/etc/sysctl.d/60-dspark.conf")
+        operator.on(role, "rm", "-f", "/etc/systemd/logind.conf.d/60-dspark.conf")
+        operator.on(role, "netplan", "apply")
+        for port in PORTS:
+            operator.on(role, "ip", "addr", "flush", "dev", port, "scope", "global")
+            operator.on(role, "ip", "link", "set", port, "mtu", "1500", "up")
+        operator.on(role, "apt-get", "-q", "-y", "remove", "jq", timeout_s=120)
+
+
+def jumbo_passes(operator: Operator, rail: int) -> bool:
+    """A do-not-fragment ping of 8972 bytes from the head over one rail."""
+    site = load_site(operator.site).site
+    end = site.fabric.rails[rail]
+    argv = ("ping", "-M", "do", "-s", "8972", "-c", "2", "-i", "0.2", "-W", "1", "-I", end.head.netdev)
+    out = operator.on("head", *argv, str(end.worker.address.ip), check=False)
+    return " 0% packet loss" in out
+
+
+def assert_prepared(operator: Operator) -> None:
+    """What an operator relies on after a bootstrap, seen on the nodes themselves."""
+    site = load_site(operator.site).site
+    for role in HOSTS:
+        addresses = operator.on(role, "ip", "-o", "-4", "addr")
+        links = operator.on(role, "ip", "-o", "link")
+        for rail in site.fabric.rails:
+            end = rail.of(role)  # type: ignore[arg-type]
+            assert re.search(rf" {end.netdev} +inet {re.escape(str(end.address))} ", addresses), addresses
+            assert re.search(rf" {end.netdev}@\S+ .* mtu 9000 ", links), links
+        assert operator.on(role, "stat", "-c", "%a", NETPLAN).strip() == "600"
+        assert "jq-" in operator.on(role, "jq", "--version")
+        assert operator.on(role, "systemctl", "is-active", "docker").strip() == "active"
+    assert all(jumbo_passes(operator, index) for index in range(len(site.fabric.rails)))
+
+
+@pytest.fixture
+def unconfigured(operator: Operator) -> Iterator[Operator]:
+    unconfigure(operator)
+    yield operator
+    done = operator.run("bootstrap", "--yes")
+    assert done.rc == 0, done
+
+
+def test_from_unconfigured_ports_and_then_zero_changes(unconfigured: Operator) -> None:
+    operator = unconfigured
+    planned = operator.run("bootstrap", "--check", "--diff", "--json")
+    assert planned.rc == 0, planned
+    foretold = {(c["node"], c["what"]) for c in planned.document()["changes"]}
+    assert any("rails" in what for _, what in foretold)
+    assert operator.on("head", "ls", "/etc/netplan").split() == []
+
+    done = operator.run("bootstrap", "--yes", "--json")
+    assert done.rc == 0, done
+    assert done.document()["verdict"] == "changed"
+    assert_prepared(operator)
+
+    again = operator.run("bootstrap", "--yes", "--json")
+    assert (again.rc, again.document()["verdict"], again.document()["changes"]) == (0, "unchanged", [])
+    check = operator.run("bootstrap", "--check", "--json")
+    assert (check.rc, check.document()["changes"]) == (0, [])
+
+
+def test_what_check_foretells_is_what_is_done(unconfigured: Operator) -> None:
+    """The plan and the run name the same files; packages are foretold one by one and installed together."""
+
+    def files(document: dict[str, object]) -> set[tuple[str, str]]:
+        changes = document["changes"]
+        assert isinstance(changes, list)
+        return {(c["node"], c["what"]) for c in changes if "package" not in c["what"]}
+
+    planned = unconfigured.run("bootstrap", "--check", "--json").document()
+    done = unconfigured.run("bootstrap", "--yes", "--json").document()
+    assert files(planned) <= files(done)
+    extra = {what for _, what in files(done) - files(planned)}
+    # What only follows from another change of the same run cannot be foretold.
+    assert all("live values" in what or "logind" in what for what in extra), extra
+
+
+@pytest.mark.parametrize("phase", ["precheck ...", "baseline ...", "fabric ...", "verify ...", "confirm ..."])
+def test_a_bootstrap_that_is_killed_is_finished_by_the_next_one(unconfigured: Operator, phase: str) -> None:
+    delay = 2.0 if phase.startswith(("baseline", "fabric")) else 0.5
+    assert unconfigured.kill_at("bootstrap", phase, "--yes", delay_s=delay)
+    done = unconfigured.run("bootstrap", "--yes", "--json")
+    assert done.rc == 0, done
+    assert_prepared(unconfigured)
+    again = unconfigured.run("bootstrap", "--yes", "--json")
+    assert again.document()["verdict"] == "unchanged", again
+    # No revert is left armed on either node.
+    for role in HOSTS:
+        assert "dspark-fabric-revert" not in unconfigured.on(role, "systemctl", "list-timers", "--all", check=False)
+
+
+def test_a_jumbo_ping_fails_after_one_end_is_1500_and_bootstrap_mends_it(operator: Operator) -> None:
+    operator.run("stop", "--yes", "--remove")
+    assert jumbo_passes(operator, 0)
+    operator.on("worker", "ip", "link", "set", PORTS[0], "mtu", "1500")
+    assert not jumbo_passes(operator, 0)
+    assert jumbo_passes(operator, 1)
+    done = operator.run("bootstrap", "--yes", "--json")
+    assert done.rc == 0, done
+    assert {change["node"] for change in done.document()["changes"]} == {"worker"}
+    assert jumbo_passes(operator, 0)
+
+
+def test_a_rail_that_somebody_else_configures_is_refused_and_nothing_changes(unconfigured: Operator) -> None:
+    foreign = "/etc/netplan/98-foreign.yaml"
+    text = "network: {version: 2, ethernets: {enp1s0f0np0: {addresses: [192.168.55.7/24]}}}"
+    unconfigured.on("worker", "sh", "-c", f"'umask 077; echo \"{text}\" > {foreign}'")
+    try:
+        done = unconfigured.run("bootstrap", "--yes")
+        assert done.rc == 4, done
+        assert foreign in done.err
+        assert "worker" in done.err
+        for role in HOSTS:
+            assert "60-dspark-fabric.yaml" not in unconfigured.on(role, "ls", "/etc/netplan")
+    finally:
+        unconfigured.on("worker", "rm", "-f", foreign)
+
+
+def test_a_stopped_docker_is_started(operator: Operator) -> None:
+    operator.run("stop", "--yes", "--remove")
+    operator.on("worker", "systemctl", "stop", "docker.socket", "docker.service")
+    done = operator.run("bootstrap", "--yes", "--json")
+    assert done.rc == 0, done
+    assert operator.on("worker", "systemctl", "is-active", "docker").strip() == "active"
+
+
+def test_an_interrupt_puts_the_rails_back(unconfigured: Operator) -> None:
+    """Ctrl-C while the rails are being verified: exit 130, and both nodes have no file of ours."""
+    process = unconfigured.begin("bootstrap", "--yes")
+    assert wait_for_line(process, "verify ...", 240)
+    process.send_signal(2)
+    assert process.wait(timeout=120) == 130
+    for role in HOSTS:
+        assert "60-dspark-fabric.yaml" not in unconfigured.on(role, "ls", "/etc/netplan")
