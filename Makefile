@@ -42,7 +42,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 docs: setup
-	$(BIN)/python -m dspark_ops.doctor.reference docs/reference/checks.md
+	$(BIN)/python docs/generate.py
 
 bench: setup
 	$(BIN)/python benchmarks/help_latency.py

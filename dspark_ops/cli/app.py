@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import traceback
 from importlib import import_module
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -93,6 +95,9 @@ def root(
 def main() -> None:
     """Run the CLI; the process ends with one of the documented exit codes."""
     as_json = "--json" in sys.argv
+    # A verb that is told to end undoes what it began, as after Ctrl-C.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         code = app(standalone_mode=False)
     except DsparkError as error:
@@ -114,6 +119,10 @@ def main() -> None:
         typer.echo("error: internal error; the trace above belongs in a bug report", err=True)
         code = int(ExitCode.NO_VERDICT)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _report_usage(error: TyperException, *, as_json: bool) -> None:

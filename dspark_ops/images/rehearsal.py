@@ -6,7 +6,7 @@ import fcntl
 import json
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -77,8 +77,8 @@ def ensure_engine_image(
             f"the rehearsal's engine is an x86_64 build and this machine is {platform.machine()}",
             hint="run the rehearsal pair on an x86_64 machine, or the lab without the engine (--no-engine)",
         )
-    source = data_dir("images") / "rehearsal"
-    key = engine_key(source)
+    inputs = read_inputs(data_dir("images") / "rehearsal")
+    key = engine_key(inputs)
     engines = cache / "engine"
     found = _cached(engines / key, key)
     if found is not None:
@@ -88,17 +88,20 @@ def ensure_engine_image(
     with _only_one_build(engines / ".lock", progress):
         found = _cached(engines / key, key)
         if found is None:
-            found = _build(client_factory, engines, source, key, progress)
+            found = _build(client_factory, engines, inputs, key, progress)
         _drop_old_builds(engines, key)
     return found
 
 
-def engine_key(source: Path) -> str:
+def read_inputs(source: Path) -> dict[str, bytes]:
+    """The files that make the image, read once: the key and the build speak of the same bytes."""
+    return {name: (source / name).read_bytes() for name in INPUTS}
+
+
+def engine_key(inputs: Mapping[str, bytes]) -> str:
     """Twelve hex digits that change with any input of the image."""
-    digest = sha256(repr((_RECIPE_VERSION, SUITE, ROOT_PACKAGES, PRUNED)).encode())
-    for name in INPUTS:
-        digest.update(f"\0{name}\0".encode() + sha256((source / name).read_bytes()).digest())
-    return digest.hexdigest()[:12]
+    recipe = (_RECIPE_VERSION, SUITE, ROOT_PACKAGES, PRUNED)
+    return sha256(repr((recipe, sorted(inputs.items()))).encode()).hexdigest()[:12]
 
 
 def _cached(directory: Path, key: str) -> EngineImage | None:
@@ -128,7 +131,7 @@ def _text(value: object) -> str:
 def _build(
     client_factory: Callable[[], docker.DockerClient],
     engines: Path,
-    source: Path,
+    inputs: Mapping[str, bytes],
     key: str,
     progress: Callable[[str], None],
 ) -> EngineImage:
@@ -137,7 +140,7 @@ def _build(
     stage = engines / ".stage"
     root_key = sha256(repr((SUITE, ROOT_PACKAGES)).encode()).hexdigest()[:12]
     root = stage / f"root-{root_key}.tar"
-    packages = stage / f"packages-{_packages_key(source)}.tar"
+    packages = stage / f"packages-{_packages_key(inputs)}.tar"
     _clear(stage, keep={root.name, packages.name})
     stage.mkdir(exist_ok=True)
     client = client_factory()
@@ -145,13 +148,13 @@ def _build(
         _require_space(Path(str(client.info().get("DockerRootDir", stage))))
         if not packages.exists():
             progress("engine: Python packages (pip: vLLM's CPU build and torch)")
-            _make_packages(source, packages, log=stage / "pip.log")
+            _make_packages(inputs, packages, log=stage / "pip.log")
         if not root.exists():
             progress("engine: Debian root")
             build_debian_root(root, ROOT_PACKAGES, log=stage / "root.log", suite=SUITE)
         progress("engine: image (strip, byte-compile, models)")
         reference = f"{REPOSITORY}:{key}"
-        context = {name: (source / name).read_bytes() for name in INPUTS if not name.endswith(".lock")}
+        context = {name: content for name, content in inputs.items() if not name.endswith(".lock")}
         image_id = image_build.build_image(
             client,
             root=root,
@@ -180,14 +183,17 @@ def _build(
     return image
 
 
-def _packages_key(source: Path) -> str:
-    locks = [(source / name).read_bytes() for name in INPUTS if name.endswith(".lock")]
+def _packages_key(inputs: Mapping[str, bytes]) -> str:
+    locks = sorted(item for item in inputs.items() if item[0].endswith(".lock"))
     return sha256(repr((_RECIPE_VERSION, PRUNED, locks)).encode()).hexdigest()[:12]
 
 
-def _make_packages(source: Path, tar: Path, *, log: Path) -> None:
-    site = tar.parent / "site"
-    install_wheels(source / "requirements.lock", source / "requirements-torch.lock", site, log=log)
+def _make_packages(inputs: Mapping[str, bytes], tar: Path, *, log: Path) -> None:
+    site, locks = tar.parent / "site", tar.parent / "locks"
+    locks.mkdir()
+    for name in ("requirements.lock", "requirements-torch.lock"):
+        (locks / name).write_bytes(inputs[name])
+    install_wheels(locks / "requirements.lock", locks / "requirements-torch.lock", site, log=log)
     for pattern in PRUNED:
         for path in site.glob(pattern):
             if path.is_dir():

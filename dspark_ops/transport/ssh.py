@@ -245,8 +245,8 @@ def _explain(target: SshTarget, error: Exception) -> SshFailureError:
         return SshFailureError(
             f"{where}: the host key has changed: expected {_fingerprint(error.expected_key)}, "
             f"the host shows {_fingerprint(error.key)}",
-            f"if the machine was installed anew, check the new key at its console, then "
-            f"`ssh-keygen -R {error.hostname}` and log in once by hand",
+            "if the machine was installed anew, check the new key at its console, then "
+            f"`ssh-keygen -R {error.hostname} -f {target.known_hosts[0]}` and log in once by hand",
         )
     if isinstance(error, paramiko.AuthenticationException):
         user = target.user or "your user"

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
-#: vLLM learns what a model class can do by importing it in a process of its own, 7 s of each start, unless it kept that.
+#: vLLM learns what a model class can do by importing it in a process of its own: 7 s of each start, unless kept here.
 MODEL_CLASSES = ("LlamaForCausalLM",)
 _INSPECT = "from vllm.model_executor.models.registry import ModelRegistry as r; r.models[{!r}].inspect_model_cls()"
 _COMMAND = """#!/usr/bin/python3
