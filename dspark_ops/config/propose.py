@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from dspark_ops.config.discover import ENGINE_LABEL, InitRequest, NodeSeen, given_image, supernets_of
 from dspark_ops.config.load import load_profile
 from dspark_ops.config.models import ROLES, ImageSite, Profile, RailSite, Role
 from dspark_ops.errors import ConfigError, RefusedError
 from dspark_ops.fabric.rails import pair_ports, plan_addresses
-from dspark_ops.paths import cache_dir, data_dir
+from dspark_ops.paths import cache_dir
 
 
 class CachedImage(Protocol):
@@ -127,22 +127,8 @@ def _common_images(nodes: Mapping[Role, NodeSeen]) -> list[ImageSite]:
     return found
 
 
-class _NotBuiltError(Exception):
-    """The engine image is not in the cache; nothing is built from here."""
-
-
 def rehearsal_image() -> CachedImage | None:
     """The engine image that `lab up` has built on this machine, None when there is none. Never builds."""
-    from dspark_ops.images.rehearsal import engine_key, ensure_engine_image
+    from dspark_ops.images.rehearsal import cached_engine_image
 
-    cache = cache_dir() / "lab"
-    if not (cache / "engine" / engine_key(data_dir("images") / "rehearsal") / "image.json").is_file():
-        return None
-
-    def no_docker() -> NoReturn:
-        raise _NotBuiltError
-
-    try:
-        return ensure_engine_image(no_docker, cache, progress=lambda _line: None)
-    except _NotBuiltError:
-        return None
+    return cached_engine_image(cache_dir() / "lab")

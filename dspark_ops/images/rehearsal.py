@@ -77,12 +77,12 @@ def ensure_engine_image(
             f"the rehearsal's engine is an x86_64 build and this machine is {platform.machine()}",
             hint="run the rehearsal pair on an x86_64 machine, or the lab without the engine (--no-engine)",
         )
+    found = cached_engine_image(cache)
+    if found is not None:
+        return found
     inputs = read_inputs(data_dir("images") / "rehearsal")
     key = engine_key(inputs)
     engines = cache / "engine"
-    found = _cached(engines / key, key)
-    if found is not None:
-        return found
     _require_space(engines)
     engines.mkdir(parents=True, exist_ok=True)
     with _only_one_build(engines / ".lock", progress):
@@ -91,6 +91,12 @@ def ensure_engine_image(
             found = _build(client_factory, engines, inputs, key, progress)
         _drop_old_builds(engines, key)
     return found
+
+
+def cached_engine_image(cache: Path) -> EngineImage | None:
+    """The finished image of this installation's inputs in the cache; None when it is not built. Never builds."""
+    key = engine_key(read_inputs(data_dir("images") / "rehearsal"))
+    return _cached(cache / "engine" / key, key)
 
 
 def read_inputs(source: Path) -> dict[str, bytes]:

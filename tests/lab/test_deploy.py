@@ -122,6 +122,17 @@ def test_a_deploy_that_is_killed_is_finished_by_the_next_one(operator: Operator,
         assert {role: rank and rank["ID"] for role, rank in left.items()} == after
 
 
+def test_a_deploy_killed_while_it_loads_the_image_is_finished_by_the_next_one(
+    operator: Operator, image_id: str
+) -> None:
+    operator.run("stop", "--yes", "--remove")
+    operator.on("worker", "docker", "image", "rm", "--force", image_id)
+    assert operator.kill_at("deploy", "image ...", "--yes", delay_s=3.0)
+    done = operator.run("deploy", "--yes", "--json")
+    assert done.rc == 0, done
+    assert_serves(operator)
+
+
 def test_a_worker_killed_while_starting_takes_both_ranks_down(operator: Operator) -> None:
     operator.run("stop", "--yes", "--remove")
     process = operator.begin("deploy", "--yes")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dspark_ops.config.propose import rehearsal_image
-from dspark_ops.images.rehearsal import engine_key
+from dspark_ops.images.rehearsal import engine_key, read_inputs
 from dspark_ops.paths import cache_dir, data_dir
 
 
@@ -17,7 +17,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the build of this installation's inputs belongs; nothing is there yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    return cache_dir() / "lab" / "engine" / engine_key(data_dir("images") / "rehearsal")
+    return cache_dir() / "lab" / "engine" / engine_key(read_inputs(data_dir("images") / "rehearsal"))
 
 
 def test_nothing_built_is_none_and_leaves_nothing(build: Path, tmp_path: Path) -> None:
