@@ -71,25 +71,37 @@ def parse_event(line: str) -> tuple[TaskEvent, float] | None:
     """One line of the event file with its time, or None for a line that is not whole (the writer was killed)."""
     try:
         raw = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(raw, dict) or raw.get("kind") not in get_args(EventKind):
         return None
     node = raw.get("node")
     event = TaskEvent(
         kind=raw["kind"],
-        play=raw.get("play"),
-        task=raw.get("task"),
-        role=raw.get("role"),
+        play=_text(raw.get("play")),
+        task=_text(raw.get("task")),
+        role=_text(raw.get("role")),
         node=node if node in ROLES else None,
-        item=raw.get("item"),
-        message=raw.get("message"),
-        diff=raw.get("diff"),
+        item=_text(raw.get("item")),
+        message=_text(raw.get("message")),
+        diff=_text(raw.get("diff")),
         summary=raw.get("summary") if isinstance(raw.get("summary"), dict) else None,
         ignored=bool(raw.get("ignored", False)),
-        elapsed_s=raw.get("elapsed_s"),
+        elapsed_s=_seconds(raw.get("elapsed_s")),
     )
-    return event, float(raw.get("time", 0.0))
+    return event, _seconds(raw.get("time")) or 0.0
+
+
+def _text(value: object) -> str | None:
+    """A string as it is, anything else but None as its JSON."""
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _seconds(value: object) -> float | None:
+    """A finite number, None for anything else: a line that is odd must not end a run."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e15 else None
 
 
 @dataclass
@@ -168,8 +180,8 @@ def _change(event: TaskEvent, node: Role) -> Change:
     return Change(
         node=node,
         what=str(summary.get("what") or _title(event)),
-        before=summary.get("before"),
-        after=summary.get("after"),
+        before=_text(summary.get("before")),
+        after=_text(summary.get("after")),
         diff=event.diff,
     )
 

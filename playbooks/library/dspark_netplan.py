@@ -183,8 +183,8 @@ class Node:
         except yaml.YAMLError:
             return
         self.fail(
-            f"{self.path} was edited since dspark-ops wrote it; nothing was changed. Move the edit to a file of its own "
-            f"or remove the file, and run again [fabric.edited]"
+            f"{self.path} was edited since dspark-ops wrote it; nothing was changed. Move the edit to a file of its "
+            f"own or remove the file, and run again [fabric.edited]"
         )
 
     def validate(self, content: bytes | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,13 +83,20 @@ def create_arguments(spec: dict[str, Any]) -> list[str]:
     if spec.get("gpus"):
         args += ["--gpus", "all"]
     for mount in spec.get("mounts") or []:
-        text = f"type=bind,source={mount['source']},target={mount['target']}"
-        args += ["--mount", text + (",readonly" if mount.get("read_only") else "")]
+        args += ["--mount", _mount(mount)]
     for name, value in sorted((spec.get("env") or {}).items()):
         args += ["--env", f"{name}={value}"]
     for name, value in sorted(spec["labels"].items()):
         args += ["--label", f"{name}={value}"]
     return [*args, "--entrypoint", program, spec["image_id"], *words]
+
+
+def _mount(mount: dict[str, Any]) -> str:
+    """One bind mount as docker reads it: a line of CSV, so that a comma in a path is quoted."""
+    line = io.StringIO()
+    fields = ["type=bind", f"source={mount['source']}", f"target={mount['target']}"]
+    csv.writer(line, lineterminator="").writerow([*fields, "readonly"] if mount.get("read_only") else fields)
+    return line.getvalue()
 
 
 @dataclass(frozen=True)

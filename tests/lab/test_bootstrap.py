@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -18,15 +19,18 @@ PORTS = ("enp1s0f0np0", "enP2p1s0f0np0", "enp1s0f1np1", "enP2p1s0f1np1")
 
 def unconfigure(operator: Operator) -> None:
     """Both nodes as before their first bootstrap: no file of ours, no package of ours, ports at MTU 1500."""
-    operator.run("stop", "--yes", "--remove")
+    if any(operator.ranks().values()):
+        operator.run("stop", "--yes", "--remove")
+    files = (
+        NETPLAN,
+        "/var/lib/dspark/journal",
+        "/etc/sysctl.d/60-dspark.conf",
+        "/etc/systemd/logind.conf.d/60-dspark.conf",
+    )
+    ports = [f"ip addr flush dev {port} scope global; ip link set {port} mtu 1500 up" for port in PORTS]
+    script = ["set -e", f"rm -rf {' '.join(files)}", "netplan apply", *ports, "apt-get -q -y remove jq > /dev/null"]
     for role in HOSTS:
-        operator.on(role, "rm", "-rf", NETPLAN, "/var/lib/dspark/journal", "/etc/sysctl.d/60-dspark.conf")
-        operator.on(role, "rm", "-f", "/etc/systemd/logind.conf.d/60-dspark.conf")
-        operator.on(role, "netplan", "apply")
-        for port in PORTS:
-            operator.on(role, "ip", "addr", "flush", "dev", port, "scope", "global")
-            operator.on(role, "ip", "link", "set", port, "mtu", "1500", "up")
-        operator.on(role, "apt-get", "-q", "-y", "remove", "jq", timeout_s=120)
+        operator.on(role, "bash", "-c", "'" + "; ".join(script) + "'", timeout_s=120)
 
 
 def jumbo_passes(operator: Operator, rail: int) -> bool:
@@ -55,24 +59,41 @@ def assert_prepared(operator: Operator) -> None:
 
 
 @pytest.fixture
-def unconfigured(operator: Operator) -> Iterator[Operator]:
+def unconfigured(operator: Operator) -> Operator:
+    unconfigure(operator)
+    return operator
+
+
+@pytest.fixture
+def left_unconfigured(operator: Operator) -> Iterator[Operator]:
+    """For a test that does not bootstrap: it is done afterwards, for the tests that follow."""
     unconfigure(operator)
     yield operator
     done = operator.run("bootstrap", "--yes")
     assert done.rc == 0, done
 
 
-def test_from_unconfigured_ports_and_then_zero_changes(unconfigured: Operator) -> None:
+def files(document: dict[str, Any]) -> set[tuple[str, str]]:
+    """What a report says was changed, packages left out: they are foretold one by one and installed together."""
+    return {(change["node"], change["what"]) for change in document["changes"] if "package" not in change["what"]}
+
+
+def test_from_unconfigured_ports_as_check_foretold_and_then_zero_changes(unconfigured: Operator) -> None:
     operator = unconfigured
     planned = operator.run("bootstrap", "--check", "--diff", "--json")
     assert planned.rc == 0, planned
-    foretold = {(c["node"], c["what"]) for c in planned.document()["changes"]}
+    foretold = files(planned.document())
     assert any("rails" in what for _, what in foretold)
+    assert "Install package (jq)" in {change["what"] for change in planned.document()["changes"]}
     assert operator.on("head", "ls", "/etc/netplan").split() == []
 
     done = operator.run("bootstrap", "--yes", "--json")
     assert done.rc == 0, done
     assert done.document()["verdict"] == "changed"
+    assert foretold <= files(done.document())
+    # What only follows from another change of the same run cannot be foretold.
+    extra = {what for _, what in files(done.document()) - foretold}
+    assert all("live values" in what or "logind" in what for what in extra), extra
     assert_prepared(operator)
 
     again = operator.run("bootstrap", "--yes", "--json")
@@ -81,34 +102,26 @@ def test_from_unconfigured_ports_and_then_zero_changes(unconfigured: Operator) -
     assert (check.rc, check.document()["changes"]) == (0, [])
 
 
-def test_what_check_foretells_is_what_is_done(unconfigured: Operator) -> None:
-    """The plan and the run name the same files; packages are foretold one by one and installed together."""
-
-    def files(document: dict[str, object]) -> set[tuple[str, str]]:
-        changes = document["changes"]
-        assert isinstance(changes, list)
-        return {(c["node"], c["what"]) for c in changes if "package" not in c["what"]}
-
-    planned = unconfigured.run("bootstrap", "--check", "--json").document()
-    done = unconfigured.run("bootstrap", "--yes", "--json").document()
-    assert files(planned) <= files(done)
-    extra = {what for _, what in files(done) - files(planned)}
-    # What only follows from another change of the same run cannot be foretold.
-    assert all("live values" in what or "logind" in what for what in extra), extra
-
-
-@pytest.mark.parametrize("phase", ["precheck ...", "baseline ...", "fabric ...", "verify ...", "confirm ..."])
+@pytest.mark.parametrize("phase", ["baseline ...", "fabric ...", "confirm ..."])
 def test_a_bootstrap_that_is_killed_is_finished_by_the_next_one(unconfigured: Operator, phase: str) -> None:
     delay = 2.0 if phase.startswith(("baseline", "fabric")) else 0.5
     assert unconfigured.kill_at("bootstrap", phase, "--yes", delay_s=delay)
     done = unconfigured.run("bootstrap", "--yes", "--json")
     assert done.rc == 0, done
     assert_prepared(unconfigured)
-    again = unconfigured.run("bootstrap", "--yes", "--json")
-    assert again.document()["verdict"] == "unchanged", again
     # No revert is left armed on either node.
     for role in HOSTS:
         assert "dspark-fabric-revert" not in unconfigured.on(role, "systemctl", "list-timers", "--all", check=False)
+
+
+def test_kills_in_the_phases_that_change_nothing_leave_nothing_to_finish(unconfigured: Operator) -> None:
+    for phase in ("reach ...", "precheck ...", "plan ..."):
+        assert unconfigured.kill_at("bootstrap", phase, "--yes", delay_s=0.1 if phase.startswith("reach") else 1.0)
+        assert all("60-dspark" not in unconfigured.on(role, "ls", "/etc/netplan") for role in HOSTS)
+    assert unconfigured.kill_at("bootstrap", "verify ...", "--yes", delay_s=0.5)
+    done = unconfigured.run("bootstrap", "--yes", "--json")
+    assert done.rc == 0, done
+    assert_prepared(unconfigured)
 
 
 def test_a_jumbo_ping_fails_after_one_end_is_1500_and_bootstrap_mends_it(operator: Operator) -> None:
@@ -123,19 +136,19 @@ def test_a_jumbo_ping_fails_after_one_end_is_1500_and_bootstrap_mends_it(operato
     assert jumbo_passes(operator, 0)
 
 
-def test_a_rail_that_somebody_else_configures_is_refused_and_nothing_changes(unconfigured: Operator) -> None:
+def test_a_rail_that_somebody_else_configures_is_refused_and_nothing_changes(left_unconfigured: Operator) -> None:
     foreign = "/etc/netplan/98-foreign.yaml"
     text = "network: {version: 2, ethernets: {enp1s0f0np0: {addresses: [192.168.55.7/24]}}}"
-    unconfigured.on("worker", "sh", "-c", f"'umask 077; echo \"{text}\" > {foreign}'")
+    left_unconfigured.on("worker", "sh", "-c", f"'umask 077; echo \"{text}\" > {foreign}'")
     try:
-        done = unconfigured.run("bootstrap", "--yes")
+        done = left_unconfigured.run("bootstrap", "--yes")
         assert done.rc == 4, done
         assert foreign in done.err
         assert "worker" in done.err
         for role in HOSTS:
-            assert "60-dspark-fabric.yaml" not in unconfigured.on(role, "ls", "/etc/netplan")
+            assert "60-dspark-fabric.yaml" not in left_unconfigured.on(role, "ls", "/etc/netplan")
     finally:
-        unconfigured.on("worker", "rm", "-f", foreign)
+        left_unconfigured.on("worker", "rm", "-f", foreign)
 
 
 def test_a_stopped_docker_is_started(operator: Operator) -> None:
@@ -146,11 +159,11 @@ def test_a_stopped_docker_is_started(operator: Operator) -> None:
     assert operator.on("worker", "systemctl", "is-active", "docker").strip() == "active"
 
 
-def test_an_interrupt_puts_the_rails_back(unconfigured: Operator) -> None:
+def test_an_interrupt_puts_the_rails_back(left_unconfigured: Operator) -> None:
     """Ctrl-C while the rails are being verified: exit 130, and both nodes have no file of ours."""
-    process = unconfigured.begin("bootstrap", "--yes")
+    process = left_unconfigured.begin("bootstrap", "--yes")
     assert wait_for_line(process, "verify ...", 240)
     process.send_signal(2)
     assert process.wait(timeout=120) == 130
     for role in HOSTS:
-        assert "60-dspark-fabric.yaml" not in unconfigured.on(role, "ls", "/etc/netplan")
+        assert "60-dspark-fabric.yaml" not in left_unconfigured.on(role, "ls", "/etc/netplan")

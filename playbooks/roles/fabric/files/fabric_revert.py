@@ -48,13 +48,13 @@ def restore_file(entry: dict[str, Any]) -> str | None:
     """Put the old bytes back. The reason when that is refused."""
     path, before = Path(entry["path"]), entry["before"]
     current = path.read_bytes() if path.exists() else None
-    if (None if current is None else digest(current)) != before["sha256"]:
-        if current is not None and digest(current) not in entry["written"]:
-            return f"{path} was edited since dspark-ops wrote it; it was left alone"
-        if before["content"] is None:
-            path.unlink(missing_ok=True)
-        else:
-            write_atomically(path, before["content"].encode(), int(before["mode"], 8))
+    if current is not None and digest(current) not in {before["sha256"], *entry["written"]}:
+        return f"{path} was edited since dspark-ops wrote it; it was left alone"
+    if before["content"] is None:
+        path.unlink(missing_ok=True)
+    else:
+        # The journal keeps bytes that are no UTF-8 as surrogates.
+        write_atomically(path, before["content"].encode("utf-8", "surrogateescape"), int(before["mode"], 8))
     return None
 
 
