@@ -157,8 +157,8 @@ class Tally:
 
     def play_seconds(self) -> tuple[tuple[str, float], ...]:
         """Each play with the seconds until the next one began (or the last event came)."""
-        ends = [at for _, at in self.starts[1:]] + [self.last_time]
-        return tuple((name, round(max(0.0, end - at), 2)) for (name, at), end in zip(self.starts, ends, strict=True))
+        times = [at for _, at in self.starts] + [self.last_time]
+        return tuple((name, round(max(0.0, times[i + 1] - at), 2)) for i, (name, at) in enumerate(self.starts))
 
     def _failure(self, event: TaskEvent) -> TaskFailure:
         return TaskFailure(

@@ -134,18 +134,19 @@ class _Bootstrap:
         """Ask both nodes for what forbids it; nothing is changed."""
         result = self._play("precheck")
         _raise_lost(result)
+        _raise_broken(result)
         if result.failures:
             lines = [f"  - {f.node}: {f.message}" for f in result.failures]
             raise RefusedError(
                 "refused before anything was changed:\n" + "\n".join(lines),
                 hint="`dspark-ops doctor` shows the whole picture",
             )
-        _raise_broken(result)
 
     def predict(self) -> tuple[Change, ...]:
         """What would change, from the playbook itself in check mode."""
         result = self._play("baseline", "fabric", check=True)
         _raise_lost(result)
+        _raise_broken(result)
         if not result.ok:
             lines = [f"{f.node}: {f.task}: {f.message}" for f in result.failures]
             raise NoVerdictError("what would change cannot be told: " + "; ".join(lines), hint=f"see {result.log}")
@@ -159,7 +160,7 @@ class _Bootstrap:
                 begun = phase
                 with self.recorder.phase(phase):
                     self._step(phase)
-        except (_PhaseFailedError, KeyboardInterrupt) as failure:
+        except (DsparkError, KeyboardInterrupt) as failure:
             return self._undo(begun, failure)
         count = len(self.recorder.changes)
         if count == 0:
@@ -183,6 +184,9 @@ class _Bootstrap:
             left.append("the host baseline may be partly applied; the next bootstrap finishes it")
         else:
             left += self._revert()
+        if begun == "confirm":
+            # Its journal is settled, so the revert passes it over.
+            left.append("a node that was already confirmed keeps its new rails; the next bootstrap makes both alike")
         if not left:
             why += "\nthe rails of both nodes are as they were"
         verdict: Verdict = "restore-incomplete" if left else "restored"
@@ -198,7 +202,7 @@ class _Bootstrap:
                 result = self._play("revert")
         except (DsparkError, KeyboardInterrupt):
             return ["the rails may not be back yet; an unconfirmed node puts them back by itself within 3 minutes"]
-        left = [f"{f.node}: {f.message}" for f in result.failures]
+        left = [f"{f.node or 'pair'}: {f.message}" for f in result.failures if f.node not in result.unreachable]
         left += [
             f"{role}: not reached; it puts its rails back by itself within 3 minutes" for role in result.unreachable
         ]
@@ -210,7 +214,7 @@ class _Bootstrap:
         if result.unreachable:
             raise _PhaseFailedError(f"{phase}: {' and '.join(result.unreachable)} could not be reached any more")
         if result.failures:
-            raise _PhaseFailedError("\n".join(f"{phase}: {f.node}: {f.message}" for f in result.failures))
+            raise _PhaseFailedError("\n".join(f"{phase}: {f.node or 'pair'}: {f.message}" for f in result.failures))
         if not result.ok:
             raise _PhaseFailedError(f"{phase}: ansible-playbook ended with {result.rc}; its log: {result.log}")
 
@@ -240,5 +244,9 @@ def _raise_lost(result: PlayResult) -> None:
 
 
 def _raise_broken(result: PlayResult) -> None:
-    if not result.ok:
-        raise NoVerdictError(f"ansible-playbook ended with {result.rc}", hint=f"its log: {result.log}")
+    """A run that failed as a whole, over time or by a crash, has judged nothing."""
+    whole = [failure.message for failure in result.failures if failure.node is None]
+    if whole or (not result.ok and not result.failures):
+        raise NoVerdictError(
+            "; ".join(whole) or f"ansible-playbook ended with {result.rc}", hint=f"its log: {result.log}"
+        )

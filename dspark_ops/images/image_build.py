@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -50,6 +50,22 @@ def context_stream(files: Mapping[str, bytes], tree: Path) -> Iterator[bytes]:
     with tree.open("rb") as rest:
         while chunk := rest.read(_CHUNK):
             yield chunk
+
+
+def connect(client_factory: Callable[[], docker.DockerClient]) -> docker.DockerClient:
+    """A client whose Engine answered just now."""
+    import docker
+    import requests
+
+    try:
+        client = client_factory()
+        client.ping()
+    except (docker.errors.DockerException, requests.RequestException, OSError) as trouble:
+        raise NoVerdictError(
+            f"building the engine image needs a Docker Engine and none answered: {trouble}",
+            hint="`dspark-ops lab up` starts one where none runs",
+        ) from trouble
+    return client
 
 
 def build_image(

@@ -6,6 +6,7 @@ import fcntl
 import json
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -149,7 +150,7 @@ def _build(
     packages = stage / f"packages-{_packages_key(inputs)}.tar"
     _clear(stage, keep={root.name, packages.name})
     stage.mkdir(exist_ok=True)
-    client = client_factory()
+    client = image_build.connect(client_factory)
     try:
         _require_space(Path(str(client.info().get("DockerRootDir", stage))))
         if not packages.exists():
@@ -157,7 +158,9 @@ def _build(
             _make_packages(inputs, packages, log=stage / "pip.log")
         if not root.exists():
             progress("engine: Debian root")
-            build_debian_root(root, ROOT_PACKAGES, log=stage / "root.log", suite=SUITE)
+            unproven = Path(tempfile.mkdtemp(prefix="root-", dir=stage)) / root.name
+            build_debian_root(unproven, ROOT_PACKAGES, log=stage / "root.log", suite=SUITE)
+            unproven.rename(root)
         progress("engine: image (strip, byte-compile, models)")
         reference = f"{REPOSITORY}:{key}"
         context = {name: content for name, content in inputs.items() if not name.endswith(".lock")}
@@ -185,7 +188,7 @@ def _build(
     if final.exists():
         shutil.rmtree(final)
     ready.rename(final)
-    shutil.rmtree(stage)
+    shutil.rmtree(stage, ignore_errors=True)
     return image
 
 
@@ -195,7 +198,9 @@ def _packages_key(inputs: Mapping[str, bytes]) -> str:
 
 
 def _make_packages(inputs: Mapping[str, bytes], tar: Path, *, log: Path) -> None:
-    site, locks = tar.parent / "site", tar.parent / "locks"
+    # A name of its own: the pip of a killed run may still be at work on the last one's.
+    work = Path(tempfile.mkdtemp(prefix="packages-", dir=tar.parent))
+    site, locks = work / "site", work / "locks"
     locks.mkdir()
     for name in ("requirements.lock", "requirements-torch.lock"):
         (locks / name).write_bytes(inputs[name])
@@ -207,14 +212,14 @@ def _make_packages(inputs: Mapping[str, bytes], tar: Path, *, log: Path) -> None
             else:
                 path.unlink()
     image_build.pack_tree(site, tar, prefix="site")
-    shutil.rmtree(site)
+    shutil.rmtree(work)
 
 
 def _clear(stage: Path, *, keep: set[str]) -> None:
     """Remove what an interrupted build left half-done, or a build of other inputs left at all."""
     for path in list(stage.iterdir()) if stage.is_dir() else []:
         if path.is_dir():
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # a killed run's pip may still write there
         elif path.name not in keep:
             path.unlink()
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -18,6 +17,7 @@ from ansible.module_utils.dspark_netplan_rules import (
     Ownership,
     Rail,
     addresses_of,
+    dropped,
     effective_files,
     live_conflicts,
     not_effective,
@@ -229,6 +229,24 @@ class Node:
             time.sleep(0.5)
         self.run("systemctl", "reset-failed", f"{TIMER}.service", f"{TIMER}.timer")
 
+    def dropped(self) -> dict[str, list[str]]:
+        """Ports that only our file as it is now configures, with their addresses."""
+        import yaml
+
+        try:
+            return dropped(yaml.safe_load(self.path.read_text(encoding="utf-8")), self.rails)
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+
+    def take_back(self, gone: dict[str, list[str]]) -> None:
+        """Remove our addresses from ports that are no rails any more: networkd leaves them there."""
+        links = self.links()
+        for netdev, addresses in gone.items():
+            for address in set(addresses) & set(links[netdev].addresses if netdev in links else ()):
+                rc, _, err = self.run("ip", "addr", "del", address, "dev", netdev)
+                if rc != 0:
+                    self.fail(f"{address} could not be removed from {netdev}: {err} [fabric.not_effective]")
+
     def wait_effective(self) -> list[str]:
         until = time.monotonic() + self.module.params["settle_timeout_s"]
         while True:
@@ -270,14 +288,20 @@ def present(node: Node) -> None:
         "after": None if content is None else f"sha256:{journals.digest(content)[:12]}",
     }
     if same and not missing:
+        entry = journals.load(node.journal)
+        if entry is not None and entry["state"] == "open" and not module.check_mode:
+            # An earlier run wrote it and died before it was confirmed: until this one confirms, it may still revert.
+            node.arm()
         module.exit_json(changed=False)
     if module.check_mode:
         module.exit_json(changed=True, diff=diff, dspark_summary=summary)
     node.validate(content)
-    _write(node, content, links)
+    gone = node.dropped()
+    _write(node, content, links, gone)
     rc, out, err = node.run("netplan", "apply")
     if rc != 0:
         node.fail(f"`netplan apply` failed: {err or out} [fabric.netplan_apply]", diff=diff)
+    node.take_back(gone)
     missing = node.wait_effective()
     if missing:
         seconds = module.params["settle_timeout_s"]
@@ -285,8 +309,8 @@ def present(node: Node) -> None:
     module.exit_json(changed=True, diff=diff, dspark_summary=summary)
 
 
-def _write(node: Node, content: bytes | None, links: dict[str, Link]) -> None:
-    netdevs = [rail.netdev for rail in node.rails]
+def _write(node: Node, content: bytes | None, links: dict[str, Link], gone: dict[str, list[str]]) -> None:
+    netdevs = [*(rail.netdev for rail in node.rails), *gone]
     was = {n: {"mtu": links[n].mtu, "addresses": list(links[n].addresses)} for n in netdevs if n in links}
     node.journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     given = [rail.address for rail in node.rails]
@@ -297,7 +321,6 @@ def _write(node: Node, content: bytes | None, links: dict[str, Link]) -> None:
         node.path.unlink(missing_ok=True)
     else:
         journals.write_atomically(node.path, content)
-        os.chown(node.path, 0, 0)
 
 
 def confirmed(node: Node) -> None:

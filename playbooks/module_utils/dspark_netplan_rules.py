@@ -158,6 +158,13 @@ def addresses_of(document: Any) -> set[str]:
     return found
 
 
+def dropped(document: Any, rails: list[Rail]) -> dict[str, list[str]]:
+    """Ports that our old file configured and that are no rail any more, with the addresses it gave them."""
+    kept = {rail.netdev for rail in rails}
+    found = _section(document, "ethernets")
+    return {n: _addresses(d) for n, d in found.items() if n not in kept and isinstance(d, dict)}
+
+
 def _section(document: Any, name: str) -> dict[str, Any]:
     network = document.get("network") if isinstance(document, dict) else None
     section = network.get(name) if isinstance(network, dict) else None

@@ -66,7 +66,7 @@ class _Steps:
         archive.write_bytes(b"the whole archive")
 
     def run(self, cache: Path) -> EngineImage:
-        client = SimpleNamespace(info=lambda: {"DockerRootDir": str(cache)}, close=lambda: None)
+        client = SimpleNamespace(ping=lambda: True, info=lambda: {"DockerRootDir": str(cache)}, close=lambda: None)
         return ensure_engine_image(lambda: client, cache, progress=print)  # type: ignore[arg-type,return-value]
 
 
@@ -155,6 +155,17 @@ def test_only_the_newest_two_builds_are_kept(steps: _Steps, tmp_path: Path, monk
         monkeypatch.setattr(rehearsal, "_RECIPE_VERSION", version)
         keys.append(steps.run(tmp_path).key)
     assert {path.name for path in (tmp_path / "engine").iterdir()} == {".lock", *keys[1:]}
+
+
+def test_without_an_engine_nothing_slow_is_started(steps: _Steps, tmp_path: Path) -> None:
+    import docker
+
+    def refuse() -> Any:
+        raise docker.errors.DockerException("connection refused")
+
+    with pytest.raises(NoVerdictError, match=r"none answered: connection refused"):
+        ensure_engine_image(refuse, tmp_path, progress=print)
+    assert steps.taken == []
 
 
 def test_another_architecture_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,294 @@
+"""The order of a bootstrap, what each failure leads to, and that nothing runs after a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspark_ops.ansible_run.events import PlayResult, TaskFailure
+from dspark_ops.config.load import LoadedSite
+from dspark_ops.config.models import ROLES, Role
+from dspark_ops.deploy import bootstrap as subject
+from dspark_ops.deploy.bootstrap import bootstrap, host_variables
+from dspark_ops.errors import DsparkError, NoVerdictError, RefusedError
+from dspark_ops.report.models import Change, Report
+from dspark_ops.transport.base import NodeReading
+from tests.unit.deploy.conftest import SiteMaker
+
+LOG = Path("/state/runs/x/ansible.log")
+RAILS = Change(node="worker", what="rails: /etc/netplan/60-dspark-fabric.yaml", diff="+ addresses")
+Answer = PlayResult | BaseException
+
+
+def played(
+    rc: int = 0,
+    *,
+    changes: Sequence[Change] = (),
+    failures: Sequence[TaskFailure] = (),
+    unreachable: Sequence[Role] = (),
+) -> PlayResult:
+    changed = {role: sum(change.node == role for change in changes) for role in ROLES}
+    return PlayResult(rc, changed, tuple(changes), tuple(failures), tuple(unreachable), 1.0, LOG)
+
+
+def failed(message: str, node: Role | None = "worker") -> PlayResult:
+    return played(2, failures=[TaskFailure(node, "A task", message)])
+
+
+LOST = played(4, unreachable=["worker"], failures=[TaskFailure("worker", "A task", "connection timed out")])
+
+
+@dataclass
+class Pair:
+    """Two nodes that can be logged in to, and playbook runs whose answers the test chooses; all is well unless told.
+
+    answers: by phase; "plan" is the run under check mode.
+    """
+
+    answers: dict[str, Answer] = field(default_factory=dict)
+    readings: dict[Role, dict[str, Any]] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+    variables: list[Mapping[Role, Mapping[str, object]]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def read(self, _site: Any, _probes: Any) -> dict[Role, NodeReading]:
+        sound = {"reachable": True, "user": "ubuntu", "sudo": True}
+        return {role: NodeReading(node=role, **(sound | self.readings.get(role, {}))) for role in ROLES}
+
+    def play(self, name: str, _loaded: LoadedSite, *, check: bool, tags: Sequence[str], **more: Any) -> PlayResult:
+        assert name == "bootstrap.yml"
+        phase = "plan" if check else "+".join(tags)
+        self.runs.append(phase)
+        self.variables.append(more["host_variables"])
+        answer = self.answers.get(phase, played())
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def run(self, loaded: LoadedSite, **more: Any) -> Report:
+        return bootstrap(loaded, consent=self.asked.append, progress=lambda _: None, **more)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """A pair on which one file would change."""
+    pair = Pair(answers={"plan": played(changes=[RAILS]), "fabric": played(changes=[RAILS])})
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(subject, "run_playbook", pair.play)
+    monkeypatch.setattr(subject, "read_pair", pair.read)
+    return pair
+
+
+def test_each_node_is_told_its_own_ports_and_the_other_ends_address(make_site: SiteMaker) -> None:
+    """The ends of a rail have different port names here: nothing of one end may reach the other."""
+    told = host_variables(make_site().site, {"head": "ubuntu", "worker": "nvidia"})
+    assert told["head"]["fabric_rails"] == [
+        {"name": "p0a", "netdev": "enp1s0f0np0", "address": "10.77.0.1/24", "peer": "10.77.0.2"},
+        {"name": "p0b", "netdev": "enP2p1s0f0np0", "address": "10.77.1.1/24", "peer": "10.77.1.2"},
+    ]
+    assert told["worker"]["fabric_rails"] == [
+        {"name": "p0a", "netdev": "enp1s0f1np1", "address": "10.77.0.2/24", "peer": "10.77.0.1"},
+        {"name": "p0b", "netdev": "enP2p1s0f1np1", "address": "10.77.1.2/24", "peer": "10.77.1.1"},
+    ]
+    assert told["worker"]["host_baseline_rail_netdevs"] == ["enp1s0f1np1", "enP2p1s0f1np1"]
+    assert [told[role]["host_baseline_service_user"] for role in ROLES] == ["ubuntu", "nvidia"]
+
+
+def test_all_phases_in_order_after_consent_to_a_plan_that_names_node_and_file(pair: Pair, loaded: LoadedSite) -> None:
+    report = pair.run(loaded)
+    assert pair.runs == ["precheck", "plan", "baseline", "fabric", "verify", "confirm"]
+    assert (report.verdict, report.exit_code) == ("changed", 0)
+    assert [(c.node, c.what, c.diff) for c in report.changes] == [("worker", RAILS.what, None)]
+    assert [phase.name for phase in report.phases] == ["reach", *pair.runs]
+    assert len(pair.asked) == 1
+    assert "worker" in pair.asked[0]
+    assert RAILS.what in pair.asked[0]
+    assert all(told == host_variables(loaded.site, dict.fromkeys(ROLES, "ubuntu")) for told in pair.variables)
+
+
+def test_a_difference_is_shown_when_asked_for(pair: Pair, loaded: LoadedSite) -> None:
+    assert pair.run(loaded, diff=True).changes[0].diff == "+ addresses"
+
+
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        ({"reachable": False, "error": "spark-worker: connection refused", "user": None}, "connection refused"),
+        ({"sudo": False}, "ubuntu may not use sudo without a password"),
+        ({"sudo": None}, "ubuntu may not use sudo without a password"),
+    ],
+)
+def test_a_node_that_cannot_be_used_ends_it_before_any_play(
+    pair: Pair, loaded: LoadedSite, reading: dict[str, Any], words: str
+) -> None:
+    pair.readings["worker"] = reading
+    with pytest.raises(NoVerdictError) as caught:
+        pair.run(loaded)
+    assert caught.value.exit_code == 3
+    assert words in caught.value.message
+    assert "worker" in caught.value.message
+    assert "head" not in caught.value.message
+    assert "nothing was changed" in caught.value.message
+    assert caught.value.hint
+    assert pair.runs == []
+
+
+def test_a_failed_precheck_refuses_with_the_nodes_own_words_and_nothing_else_runs(
+    pair: Pair, loaded: LoadedSite
+) -> None:
+    pair.answers["precheck"] = failed("/etc/netplan/98.yaml configures enp1s0f0np0 [fabric.foreign_netplan]")
+    with pytest.raises(RefusedError) as caught:
+        pair.run(loaded)
+    assert caught.value.exit_code == 4
+    assert "worker: /etc/netplan/98.yaml configures enp1s0f0np0" in caught.value.message
+    assert pair.runs == ["precheck"]
+    assert pair.asked == []
+
+
+@pytest.mark.parametrize("phase", ["precheck", "plan"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(LOST, id="node lost"),
+        pytest.param(failed("bootstrap.yml did not end within 1800 s", node=None), id="over time"),
+        pytest.param(DsparkError("ansible-playbook cannot be started"), id="not started"),
+    ],
+)
+def test_what_keeps_the_question_from_being_answered_is_no_verdict(
+    pair: Pair, loaded: LoadedSite, phase: str, answer: Answer
+) -> None:
+    """A precheck that was cut off has refused nothing: exit 3, not 4."""
+    pair.answers[phase] = answer
+    with pytest.raises(DsparkError) as caught:
+        pair.run(loaded)
+    assert caught.value.exit_code == 3
+    assert "None" not in caught.value.message
+    assert pair.runs[-1] == phase
+    assert pair.asked == []
+
+
+def test_a_declined_plan_runs_nothing_more(pair: Pair, loaded: LoadedSite) -> None:
+    def decline(plan: str) -> None:
+        raise RefusedError("declined")
+
+    with pytest.raises(RefusedError, match="declined"):
+        bootstrap(loaded, consent=decline, progress=lambda _: None)
+    assert pair.runs == ["precheck", "plan"]
+
+
+def test_check_shows_the_plan_and_asks_and_changes_nothing(pair: Pair, loaded: LoadedSite) -> None:
+    report = pair.run(loaded, check=True)
+    assert (report.verdict, report.exit_code, report.changes[0].what) == ("planned", 0, RAILS.what)
+    assert pair.runs == ["precheck", "plan"]
+    assert pair.asked == []
+
+
+def test_with_nothing_to_change_an_earlier_run_is_settled_and_nobody_is_asked(pair: Pair, loaded: LoadedSite) -> None:
+    pair.answers["plan"] = played()
+    report = pair.run(loaded)
+    assert pair.runs == ["precheck", "plan", "verify", "confirm"]
+    assert (report.verdict, report.exit_code, report.changes) == ("unchanged", 0, ())
+    assert pair.asked == []
+
+
+@pytest.mark.parametrize("phase", ["fabric", "verify"])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (failed("no carrier [fabric.no_carrier]"), "worker: no carrier"),
+        (LOST, "worker could not be reached any more"),
+        (failed("did not end within 1800 s", node=None), "pair: did not end"),
+        (played(250), "ansible-playbook ended with 250"),
+        (DsparkError("the run directory cannot be written: No space left on device"), "No space left"),
+    ],
+    ids=["failed", "lost", "over time", "crashed", "not started"],
+)
+def test_once_the_rails_may_have_changed_any_failure_puts_both_back(
+    pair: Pair, loaded: LoadedSite, phase: str, answer: Answer, words: str
+) -> None:
+    pair.answers[phase] = answer
+    report = pair.run(loaded)
+    assert pair.runs[-2:] == [phase, "revert"]
+    assert (report.verdict, report.exit_code, report.left) == ("restored", 5, ())
+    assert words in report.message
+    assert "as they were" in report.message
+    assert [p.status for p in report.phases if p.name == phase] == ["failed"]
+
+
+def test_a_confirmation_that_one_node_may_have_had_is_not_called_restored(pair: Pair, loaded: LoadedSite) -> None:
+    """The head was confirmed, the worker was lost: the revert passes the head over, so the two may differ now."""
+    pair.answers["confirm"] = LOST
+    report = pair.run(loaded)
+    assert pair.runs[-2:] == ["confirm", "revert"]
+    assert (report.verdict, report.exit_code) == ("restore-incomplete", 6)
+    assert "already confirmed" in report.left[0]
+    assert "as they were" not in report.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        (failed("the file was edited since [fabric.revert]"), "worker: the file was edited since"),
+        (LOST, "worker: not reached; it puts its rails back by itself"),
+        (DsparkError("ansible-playbook cannot be started"), "may not be back yet"),
+        (KeyboardInterrupt(), "may not be back yet"),
+    ],
+    ids=["failed", "lost", "not started", "interrupted"],
+)
+def test_a_revert_that_is_not_complete_says_what_is_left(
+    pair: Pair, loaded: LoadedSite, answer: Answer, left: str
+) -> None:
+    pair.answers |= {"fabric": failed("boom"), "revert": answer}
+    report = pair.run(loaded)
+    assert (report.verdict, report.exit_code) == ("restore-incomplete", 6)
+    assert len(report.left) == 1
+    assert left in report.left[0]
+    assert "as they were" not in report.message
+
+
+def test_a_failed_baseline_leaves_the_rails_alone_and_says_what_may_be_left(pair: Pair, loaded: LoadedSite) -> None:
+    pair.answers["baseline"] = failed("apt is broken [host.packages]")
+    report = pair.run(loaded)
+    assert pair.runs == ["precheck", "plan", "baseline"]
+    assert (report.verdict, report.exit_code) == ("restore-incomplete", 6)
+    assert "baseline" in report.left[0]
+
+
+@pytest.mark.parametrize(
+    ("phase", "runs", "left"),
+    [
+        ("baseline", ["baseline"], 1),
+        ("fabric", ["fabric", "revert"], 0),
+        ("verify", ["verify", "revert"], 0),
+        ("confirm", ["confirm", "revert"], 1),
+    ],
+)
+def test_an_interrupt_undoes_and_ends_with_130(
+    pair: Pair, loaded: LoadedSite, phase: str, runs: list[str], left: int
+) -> None:
+    pair.answers[phase] = KeyboardInterrupt()
+    report = pair.run(loaded)
+    assert pair.runs[-len(runs) :] == runs
+    assert (report.verdict, report.exit_code, len(report.left)) == ("interrupted", 130, left)
+
+
+def test_the_site_is_locked_while_it_runs_and_free_afterwards(
+    pair: Pair, loaded: LoadedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dspark_ops.ansible_run.lock import inherited_descriptors
+
+    held: list[int] = []
+    play: Callable[..., PlayResult] = pair.play
+
+    def watch(*args: Any, **more: Any) -> PlayResult:
+        held.append(len(inherited_descriptors()))
+        return play(*args, **more)
+
+    monkeypatch.setattr(subject, "run_playbook", watch)
+    pair.run(loaded)
+    assert held == [1] * 6
+    assert inherited_descriptors() == ()

@@ -1,0 +1,79 @@
+"""Our modules outside Ansible: loaded from the playbooks, called with arguments, programs replaced on PATH."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from dspark_ops.paths import data_dir
+
+PLAYBOOKS = data_dir("playbooks")
+
+
+def load(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def module_utils() -> Iterator[None]:
+    """What Ansible does when it packs a module: ours are found as ansible.module_utils.NAME."""
+    import ansible.module_utils as package
+
+    names = []
+    for path in sorted((PLAYBOOKS / "module_utils").glob("*.py")):
+        name = f"ansible.module_utils.{path.stem}"
+        setattr(package, path.stem, load(path, name))
+        names.append(name)
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+Call = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run a module of the library; its JSON answer."""
+    from ansible.module_utils.testing import patch_module_args
+
+    def run(name: str, *, check: bool = False, patch: dict[str, Any] | None = None, **arguments: Any) -> dict[str, Any]:
+        module = load(PLAYBOOKS / "library" / f"{name}.py", f"library_{name}")
+        for key, value in (patch or {}).items():
+            assert hasattr(module, key)
+            setattr(module, key, value)
+        with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit):
+            module.main()
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    return run
+
+
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Put a Python program of the test's in front of PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def write(name: str, text: str) -> None:
+        path = folder / name
+        path.write_text(f"#!{sys.executable}\nimport json, os, sys\n{text}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    return write

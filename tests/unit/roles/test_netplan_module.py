@@ -1,0 +1,202 @@
+"""dspark_netplan: the transaction on a node whose `ip`, `netplan` and `systemctl` are programs of the test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.roles.conftest import PLAYBOOKS, Call
+
+# The loopback port has a carrier everywhere; what `ip` says of it comes from the test.
+RAILS = [{"name": "p0a", "netdev": "lo", "address": "10.77.0.1/24"}]
+OURS = "network: {version: 2, ethernets: {lo: {addresses: [10.77.0.1/24], mtu: 9000}}}\n"
+BOTH = OURS.replace("lo:", "gone0: {addresses: [10.77.9.1/24], mtu: 9000}, lo:")
+
+HEAD = """
+from pathlib import Path
+home = Path(os.environ["FAKE_NODE"])
+with (home / "calls").open("a") as out:
+    out.write(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\\n")
+links = json.loads((home / "links").read_text())
+def save():
+    (home / "links").write_text(json.dumps(links))
+"""
+IP = """
+if sys.argv[1] == "-j":
+    print(json.dumps([{"ifname": n, "mtu": l["mtu"], "address": "02:00:00:00:00:01", "addr_info": [
+        {"local": a.split("/")[0], "prefixlen": int(a.split("/")[1])} for a in l["addresses"]]}
+        for n, l in links.items() if n in sys.argv or sys.argv[-1] == "show"]))
+elif sys.argv[1:3] == ["addr", "del"]:
+    links[sys.argv[5]]["addresses"].remove(sys.argv[3])
+    save()
+elif sys.argv[1:3] == ["link", "set"]:
+    links[sys.argv[4]]["mtu"] = int(sys.argv[6])
+    save()
+"""
+# As networkd: gives a port what the file says, and leaves alone a port that no file names.
+NETPLAN = """
+import yaml
+mode = (home / "netplan").read_text()
+if sys.argv[1] == "generate":
+    sys.exit("Error in network definition" if mode == "refuses" else 0)
+target = home / "60-dspark-fabric.yaml"
+if mode != "idle" and target.exists():
+    for name, given in yaml.safe_load(target.read_text())["network"]["ethernets"].items():
+        links[name] = {"mtu": given["mtu"], "addresses": given["addresses"]}
+    save()
+"""
+
+
+class Node:
+    """The node as a test sees it."""
+
+    def __init__(self, home: Path, call: Call) -> None:
+        self.home, self._call = home, call
+        self.target, self.journal = home / "60-dspark-fabric.yaml", home / "journal" / "fabric.json"
+        self.has(lo=(65536, []))
+        self.netplan("applies")
+
+    def has(self, **links: tuple[int, list[str]]) -> None:
+        document = {name: {"mtu": mtu, "addresses": addresses} for name, (mtu, addresses) in links.items()}
+        (self.home / "links").write_text(json.dumps(document))
+
+    def netplan(self, mode: str) -> None:
+        (self.home / "netplan").write_text(mode)
+
+    def do(self, state: str, *, content: str = OURS, check: bool = False) -> dict[str, Any]:
+        (self.home / "calls").write_text("")
+        return self._call(
+            "dspark_netplan",
+            check=check,
+            patch={"FOLDERS": (str(self.home / "etc"),)},
+            state=state,
+            rails=RAILS,
+            mtu=9000,
+            content=content,
+            path=str(self.target),
+            journal=str(self.journal),
+            revert_program=str(PLAYBOOKS / "roles/fabric/files/fabric_revert.py"),
+            settle_timeout_s=1,
+        )
+
+    def calls(self) -> list[str]:
+        return (self.home / "calls").read_text().splitlines()
+
+    def addresses(self, netdev: str) -> list[str]:
+        found: list[str] = json.loads((self.home / "links").read_text())[netdev]["addresses"]
+        return found
+
+    def entry(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.journal.read_text())
+        return found
+
+
+@pytest.fixture
+def node(tmp_path: Path, call: Call, on_path: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> Node:
+    for name, text in (("ip", IP), ("netplan", NETPLAN), ("systemctl", ""), ("systemd-run", "")):
+        on_path(name, HEAD + text)
+    (tmp_path / "etc").mkdir()
+    monkeypatch.setenv("FAKE_NODE", str(tmp_path))
+    return Node(tmp_path, call)
+
+
+def test_check_mode_foretells_and_leaves_no_trace(node: Node) -> None:
+    answer = node.do("present", check=True)
+    assert answer["changed"]
+    assert answer["diff"]["after"] == OURS
+    assert not node.target.exists()
+    assert not node.journal.exists()
+    assert [c for c in node.calls() if not c.startswith("ip -j")] == []
+
+
+def test_the_revert_is_armed_before_anything_is_applied_and_the_second_run_changes_nothing(node: Node) -> None:
+    assert node.do("present")["changed"]
+    steps = [c.split()[0] + " " + c.split()[1] for c in node.calls() if c.startswith(("systemd-run", "netplan"))]
+    assert steps == ["netplan generate", "systemd-run --quiet", "netplan apply"]
+    assert node.target.read_text() == OURS
+    assert node.target.stat().st_mode & 0o777 == 0o600
+    assert node.entry()["state"] == "open"
+    again = node.do("present")
+    assert again["changed"] is False
+    assert not [c for c in node.calls() if c.startswith("netplan")]
+    # Not confirmed yet: whoever dies now must not leave it for good.
+    assert [c for c in node.calls() if c.startswith("systemd-run")]
+    assert node.do("confirmed")["changed"] is False
+    assert "systemctl stop dspark-fabric-revert.timer" in node.calls()
+    assert node.entry()["state"] == "confirmed"
+    node.do("present")
+    assert not [c for c in node.calls() if c.startswith("systemd-run")]
+
+
+def test_a_live_value_that_somebody_changed_is_put_right_though_the_file_is_the_same(node: Node) -> None:
+    node.do("present")
+    node.do("confirmed")
+    node.has(lo=(1500, ["10.77.0.1/24"]))
+    answer = node.do("present")
+    assert answer["changed"]
+    assert "MTU 1500 instead of 9000" in answer["dspark_summary"]["what"]
+
+
+def test_a_port_that_is_no_rail_any_more_loses_our_address(node: Node) -> None:
+    node.has(lo=(65536, []), gone0=(1500, []))
+    node.do("present", content=BOTH)
+    node.do("confirmed")
+    assert node.addresses("gone0") == ["10.77.9.1/24"]
+    assert node.do("present")["changed"]
+    assert node.addresses("gone0") == []
+    assert node.addresses("lo") == ["10.77.0.1/24"]
+
+
+def test_a_file_that_netplan_refuses_is_never_written(node: Node) -> None:
+    node.netplan("refuses")
+    answer = node.do("present")
+    assert answer["failed"]
+    assert answer["msg"].endswith("[fabric.netplan_invalid]")
+    assert not node.target.exists()
+    assert not node.journal.exists()
+
+
+def test_what_does_not_become_effective_fails_and_can_be_reverted(node: Node) -> None:
+    node.netplan("idle")
+    answer = node.do("present")
+    assert answer["failed"]
+    assert "lacks 10.77.0.1/24" in answer["msg"]
+    assert answer["msg"].endswith("[fabric.not_effective]")
+    assert node.do("reverted")["changed"]
+    assert not node.target.exists()
+    assert node.entry()["state"] == "reverted"
+
+
+def test_an_edited_file_is_refused_and_one_that_is_not_readable_is_replaced(node: Node) -> None:
+    node.do("present")
+    node.do("confirmed")
+    edited = OURS.replace("9000", "9001")
+    node.target.write_text(edited)
+    answer = node.do("present")
+    assert answer["msg"].endswith("[fabric.edited]")
+    assert node.target.read_text() == edited
+    node.target.write_text("network: {ethernets: {lo: {addr")
+    assert node.do("present")["changed"]
+    assert node.target.read_text() == OURS
+
+
+def test_a_conflict_names_the_file_and_touches_nothing(node: Node) -> None:
+    foreign = node.home / "etc" / "50-cloud-init.yaml"
+    foreign.write_text("network: {ethernets: {lo: {dhcp4: true}}}")
+    for state in ("inspected", "present"):
+        answer = node.do(state)
+        assert str(foreign) in answer["msg"]
+        assert answer["msg"].endswith("nothing was changed [fabric.foreign_netplan]")
+    assert not node.target.exists()
+
+
+def test_without_an_open_entry_there_is_nothing_to_revert(node: Node) -> None:
+    assert node.do("reverted")["changed"] is False
+    node.do("present")
+    node.do("confirmed")
+    assert node.do("reverted")["changed"] is False
+    assert node.target.read_text() == OURS
