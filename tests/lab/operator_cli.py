@@ -74,6 +74,8 @@ class Operator:
             stderr=subprocess.PIPE if listen == "stderr" else subprocess.DEVNULL,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            # Whoever runs the tests in the background ignores SIGINT; an operator at a terminal does not.
+            preexec_fn=_hear_interrupts,
         )
 
     def on(self, role: str, *argv: str, check: bool = True, timeout_s: float = 60) -> str:
@@ -95,6 +97,10 @@ class Operator:
     def rank_pid(self, role: str) -> int:
         """The process id of the rank's first process, as the node counts it."""
         return int(self.on(role, "docker", "container", "inspect", "--format", "'{{.State.Pid}}'", RANK))
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_line(process: subprocess.Popen[str], marker: str, timeout_s: float) -> bool:

@@ -96,64 +96,6 @@ def test_following_the_logs_shows_what_happens_now(serving: Operator) -> None:
         process.wait(timeout=20)
 
 
-def test_stop_and_start_give_the_pair_back(serving: Operator) -> None:
-    stopped = serving.run("stop", "--yes", "--json")
-    assert stopped.rc == 0, stopped
-    assert all(rank is None or rank["State"] == "exited" for rank in serving.ranks().values())
-    assert serving.run("status").rc == 1
-    again = serving.run("stop", "--yes", "--json")
-    assert (again.rc, again.document()["verdict"]) == (0, "unchanged")
-    started = serving.run("start", "--yes", "--json")
-    assert started.rc == 0, started
-    assert_serves(serving)
-
-
-@pytest.mark.parametrize("phase", ["observe ...", "settle ...", "worker ...", "head ...", "ready ..."])
-def test_a_deploy_that_is_killed_is_finished_by_the_next_one(operator: Operator, phase: str) -> None:
-    operator.run("stop", "--yes", "--remove")
-    # In the last phase the engine is already starting: the next run waits for it instead of beginning again.
-    killed = operator.kill_at("deploy", phase, "--yes", delay_s=1.0 if phase.startswith("ready") else 0.2)
-    assert killed, f"the deploy ended before {phase!r}"
-    left = operator.ranks()
-    done = operator.run("deploy", "--yes", "--json")
-    assert done.rc == 0, done
-    after = assert_serves(operator)
-    if phase.startswith("ready"):
-        assert {role: rank and rank["ID"] for role, rank in left.items()} == after
-
-
-def test_a_deploy_killed_while_it_loads_the_image_is_finished_by_the_next_one(
-    operator: Operator, image_id: str
-) -> None:
-    operator.run("stop", "--yes", "--remove")
-    operator.on("worker", "docker", "image", "rm", "--force", image_id)
-    assert operator.kill_at("deploy", "image ...", "--yes", delay_s=3.0)
-    done = operator.run("deploy", "--yes", "--json")
-    assert done.rc == 0, done
-    assert_serves(operator)
-
-
-def test_a_worker_killed_while_starting_takes_both_ranks_down(operator: Operator) -> None:
-    operator.run("stop", "--yes", "--remove")
-    process = operator.begin("deploy", "--yes")
-    assert wait_for_line(process, "ready ...", 300)
-    operator.on("worker", "kill", "-9", str(operator.rank_pid("worker")))
-    assert process.wait(timeout=120) == 5
-    assert operator.ranks() == {"head": None, "worker": None}
-    assert operator.run("deploy", "--yes").rc == 0
-    assert_serves(operator)
-
-
-def test_a_release_that_does_not_start_is_replaced_by_the_one_that_served(serving: Operator) -> None:
-    assert_serves(serving)
-    done = serving.run("deploy", "--yes", "--json", "--set", "model.path=/models/absent")
-    assert done.rc == 5, done
-    document = done.document()
-    assert document["verdict"] == "restored"
-    assert "serves again" in document["message"]
-    assert_serves(serving)
-
-
 def test_an_unreachable_node_is_no_verdict_and_the_other_is_not_touched(
     serving: Operator, tmp_path: Path, frozen_worker: None
 ) -> None:
@@ -167,6 +109,60 @@ def test_an_unreachable_node_is_no_verdict_and_the_other_is_not_touched(
     assert (
         head == serving.on("head", "docker", "ps", "-a", "--no-trunc", "--format", "'{{.ID}} {{.Status}}'").split()[0]
     )
+
+
+def test_stop_and_start_give_the_pair_back(serving: Operator) -> None:
+    stopped = serving.run("stop", "--yes", "--json")
+    assert stopped.rc == 0, stopped
+    assert all(rank is None or rank["State"] == "exited" for rank in serving.ranks().values())
+    assert serving.run("status").rc == 1
+    again = serving.run("stop", "--yes", "--json")
+    assert (again.rc, again.document()["verdict"]) == (0, "unchanged")
+    started = serving.run("start", "--yes", "--json")
+    assert started.rc == 0, started
+    assert_serves(serving)
+
+
+def test_a_release_that_does_not_start_is_replaced_by_the_one_that_served(serving: Operator) -> None:
+    assert_serves(serving)
+    done = serving.run("deploy", "--yes", "--json", "--set", "model.path=/models/absent")
+    assert done.rc == 5, done
+    document = done.document()
+    assert document["verdict"] == "restored"
+    assert "serves again" in document["message"]
+    assert_serves(serving)
+
+
+def test_a_deploy_that_is_killed_in_one_phase_after_the_other_is_finished_by_the_next_one(operator: Operator) -> None:
+    """Each run begins on what the killed one before it left."""
+    operator.run("stop", "--yes", "--remove")
+    for phase in ("observe ...", "settle ...", "head ..."):
+        assert operator.kill_at("deploy", phase, "--yes", delay_s=0.3), f"the deploy ended before {phase!r}"
+    done = operator.run("deploy", "--yes", "--json")
+    assert done.rc == 0, done
+    assert_serves(operator)
+
+
+@pytest.mark.parametrize(("phase", "delay_s"), [("worker ...", 2.5), ("ready ...", 1.0)])
+def test_a_deploy_that_is_killed_is_finished_by_the_next_one(operator: Operator, phase: str, delay_s: float) -> None:
+    operator.run("stop", "--yes", "--remove")
+    assert operator.kill_at("deploy", phase, "--yes", delay_s=delay_s), f"the deploy ended before {phase!r}"
+    left = operator.ranks()
+    done = operator.run("deploy", "--yes", "--json")
+    assert done.rc == 0, done
+    after = assert_serves(operator)
+    if phase.startswith("ready"):
+        # The engine was starting already: the next run waits for it instead of beginning again.
+        assert {role: rank and rank["ID"] for role, rank in left.items()} == after
+
+
+def test_a_worker_killed_while_starting_takes_both_ranks_down(operator: Operator) -> None:
+    operator.run("stop", "--yes", "--remove")
+    process = operator.begin("deploy", "--yes")
+    assert wait_for_line(process, "ready ...", 300)
+    operator.on("worker", "kill", "-9", str(operator.rank_pid("worker")))
+    assert process.wait(timeout=120) == 5
+    assert operator.ranks() == {"head": None, "worker": None}
 
 
 def test_an_mtu_of_1500_on_one_end_is_refused_and_named(operator: Operator) -> None:
@@ -290,11 +286,21 @@ def test_a_bad_archive_leaves_nothing_half_loaded(operator: Operator, tmp_path: 
     assert done.rc == 5, done
     assert "image" in done.out + done.err
     assert operator.ranks() == {"head": None, "worker": None}
-    again = operator.run("deploy", "--yes")
-    assert again.rc == 0, again
+    assert image_id not in operator.on("worker", "docker", "image", "ls", "--no-trunc", "--quiet")
+
+
+def test_a_deploy_killed_while_it_loads_the_image_is_finished_by_the_next_one(
+    operator: Operator, image_id: str
+) -> None:
+    operator.run("stop", "--yes", "--remove")
+    operator.on("worker", "docker", "image", "rm", "--force", image_id)
+    assert operator.kill_at("deploy", "image ...", "--yes", delay_s=3.0)
+    done = operator.run("deploy", "--yes", "--json")
+    assert done.rc == 0, done
     assert_serves(operator)
 
 
+@pytest.mark.soak
 def test_two_deploys_at_once_do_not_meet(serving: Operator) -> None:
     """The second waits for the first and then finds nothing to change."""
     serving.run("stop", "--yes", "--remove")

@@ -151,8 +151,8 @@ def test_what_the_program_is_given_is_private_and_nothing_comes_from_where_we_st
     write_program(
         program,
         EMIT
-        + "files = [sys.argv[i + 1].lstrip('@') for i, w in enumerate(sys.argv) if w in ('--inventory', '--extra-vars')]\n"
-        + "modes = [oct(os.stat(f).st_mode & 0o777) for f in files]\n"
+        + "modes = [oct(os.stat(sys.argv[sys.argv.index(name) + 1].lstrip('@')).st_mode & 0o777)\n"
+        + "         for name in ('--inventory', '--extra-vars')]\n"
         + "emit(kind='play', play=json.dumps([os.getcwd(), os.environ['ANSIBLE_CONFIG'], sys.argv, modes]))",
     )
     secret = {"pass_word": "hunter2"}
@@ -202,8 +202,11 @@ def test_the_child_ends_when_we_do(loaded: LoadedSite, program: Path, tmp_path: 
     write_program(program, f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n{PLAY}time.sleep(60)")
     caller = textwrap.dedent(
         f"""
+        import signal
         from pathlib import Path
         from dspark_ops.ansible_run import runner
+        # Started in the background by a shell, a process ignores SIGINT; an operator's does not.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from dspark_ops.config.load import load_site
         runner._program = lambda: Path({str(program)!r})
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ def node(tmp_path: Path, call: Call, on_path: Callable[[str, str], None], monkey
         on_path(name, HEAD + text)
     (tmp_path / "etc").mkdir()
     monkeypatch.setenv("FAKE_NODE", str(tmp_path))
+    # On a node the module is root.
+    monkeypatch.setattr(os, "chown", lambda *_: None)
     return Node(tmp_path, call)
 
 
@@ -200,3 +203,81 @@ def test_without_an_open_entry_there_is_nothing_to_revert(node: Node) -> None:
     node.do("confirmed")
     assert node.do("reverted")["changed"] is False
     assert node.target.read_text() == OURS
+
+
+def test_what_an_earlier_run_left_unconfirmed_can_still_revert_by_itself(node: Node) -> None:
+    """The earlier run wrote the file and died; this one finds it as wanted, but nobody has verified it yet."""
+    node.do("present")
+    assert node.do("present", check=True)["changed"] is False
+    assert not [c for c in node.calls() if c.startswith("system")]
+    assert node.do("present")["changed"] is False
+    timer = [c for c in node.calls() if c.startswith("systemd-run")]
+    assert len(timer) == 1
+    assert "--on-active=180" in timer[0]
+    assert timer[0].endswith(f"fabric_revert.py {node.journal}")
+    node.do("confirmed")
+    node.do("present")
+    assert not [c for c in node.calls() if c.startswith("systemd-run")]
+
+
+def test_without_a_revert_that_is_armed_nothing_is_written(node: Node, on_path: Callable[[str, str], None]) -> None:
+    on_path("systemd-run", HEAD + "sys.exit('no systemd today')")
+    answer = node.do("present")
+    assert answer["msg"].endswith("no systemd today [fabric.revert_timer]")
+    assert not node.target.exists()
+    assert "netplan apply" not in node.calls()
+
+
+def test_an_apply_that_fails_leaves_a_journal_to_revert_from(node: Node, on_path: Callable[[str, str], None]) -> None:
+    on_path("netplan", HEAD + "sys.exit('dbus is gone' if sys.argv[1] == 'apply' else 0)")
+    answer = node.do("present")
+    assert answer["msg"].endswith("dbus is gone [fabric.netplan_apply]")
+    assert node.entry()["state"] == "open"
+    assert node.do("reverted", check=True)["changed"]
+    assert node.target.exists()
+    answer = node.do("reverted")
+    assert "not complete" in answer["msg"]
+    assert answer["msg"].endswith("[fabric.revert]")
+
+
+def test_a_revert_leaves_alone_what_was_edited_meanwhile(node: Node) -> None:
+    node.do("present")
+    node.target.write_text(OURS + "# mine\n")
+    answer = node.do("reverted")
+    assert answer["failed"]
+    assert "was edited" in answer["msg"]
+    assert node.target.read_text() == OURS + "# mine\n"
+
+
+def test_another_file_that_gives_what_is_wanted_is_adopted_and_ours_goes(node: Node) -> None:
+    node.do("present")
+    node.do("confirmed")
+    foreign = node.home / "etc" / "50-rails.yaml"
+    foreign.write_text(OURS)
+    found = node.do("inspected")
+    assert (found["changed"], found["own_rails"], found["adopted"]) == (False, [], {"lo": str(foreign)})
+    assert node.do("present", content="")["changed"]
+    assert not node.target.exists()
+    assert foreign.read_text() == OURS
+    node.do("confirmed")
+    assert node.do("present", content="")["changed"] is False
+
+
+def test_a_file_that_netplan_could_not_read_either_is_named(node: Node) -> None:
+    foreign = node.home / "etc" / "50-half.yaml"
+    foreign.write_text("network: {ethernets: [")
+    answer = node.do("present")
+    assert str(foreign) in answer["msg"]
+    assert answer["msg"].endswith("[fabric.foreign_netplan]")
+    assert not node.target.exists()
+
+
+def test_a_file_that_others_may_read_is_put_right(node: Node) -> None:
+    """Netplan complains about anything but 0600."""
+    node.do("present")
+    node.do("confirmed")
+    node.target.chmod(0o644)
+    assert node.do("present")["changed"]
+    assert node.target.stat().st_mode & 0o777 == 0o600
+    assert node.do("reverted")["changed"]
+    assert (node.target.read_text(), node.target.stat().st_mode & 0o777) == (OURS, 0o644)
