@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import Annotated
+
 import typer
 
 from dspark_ops.cli.options import (
@@ -18,8 +21,20 @@ from dspark_ops.cli.options import (
 )
 
 
+class EarlyoomAnswer(Enum):
+    """The answers to the earlyoom question."""
+
+    leave = "leave"
+    configure = "configure"
+    absent = "absent"
+
+
 def bootstrap(
     site: SiteOption = DEFAULT_SITE,
+    earlyoom: Annotated[
+        EarlyoomAnswer,
+        typer.Option("--earlyoom", help="Leave it, give it thresholds that spare an engine, or remove it."),
+    ] = EarlyoomAnswer.leave,
     check: CheckOption = False,
     diff: DiffOption = False,
     yes: YesOption = False,
@@ -41,5 +56,6 @@ def bootstrap(
         progress=progress_printer(),
         check=check,
         diff=diff,
+        earlyoom=earlyoom.value,
     )
     raise typer.Exit(finish(report, as_json=as_json))

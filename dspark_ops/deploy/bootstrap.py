@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from dspark_ops.ansible_run.events import PlayResult
 from dspark_ops.ansible_run.lock import site_lock
@@ -18,6 +19,8 @@ from dspark_ops.transport.base import Command, NodeReading
 from dspark_ops.transport.ssh import read_pair
 
 Consent = Callable[[str], None]
+# earlyoom kills at its default threshold an engine that merely starts: leave it, give it low thresholds, or remove it.
+Earlyoom = Literal["leave", "configure", "absent"]
 
 APPLY_PHASES = ("baseline", "fabric", "verify", "confirm")
 # With nothing to change: a run that was killed before its confirmation has left a revert armed on the nodes.
@@ -51,7 +54,13 @@ def host_variables(site: Site, users: Mapping[Role, str]) -> dict[Role, dict[str
 
 
 def bootstrap(
-    loaded: LoadedSite, *, consent: Consent, progress: Progress, check: bool = False, diff: bool = False
+    loaded: LoadedSite,
+    *,
+    consent: Consent,
+    progress: Progress,
+    check: bool = False,
+    diff: bool = False,
+    earlyoom: Earlyoom = "leave",
 ) -> Report:
     """Prepare both hosts and the rails between them, and prove it with jumbo pings both ways.
 
@@ -64,7 +73,7 @@ def bootstrap(
     with site_lock(site.name, on_wait=progress):
         with recorder.phase("reach"):
             users = _reach(site, recorder)
-        run = _Bootstrap(loaded, recorder, host_variables(site, users), diff)
+        run = _Bootstrap(loaded, recorder, host_variables(site, users), diff, earlyoom)
         with recorder.phase("precheck"):
             run.precheck()
         with recorder.phase("plan") as note:
@@ -129,6 +138,7 @@ class _Bootstrap:
     recorder: Recorder
     per_host: dict[Role, dict[str, object]]
     diff: bool
+    earlyoom: Earlyoom = "leave"
 
     def precheck(self) -> None:
         """Ask both nodes for what forbids it; nothing is changed."""
@@ -222,7 +232,7 @@ class _Bootstrap:
         return run_playbook(
             "bootstrap.yml",
             self.loaded,
-            variables={"fabric_mtu": self.loaded.site.fabric.mtu},
+            variables={"fabric_mtu": self.loaded.site.fabric.mtu, "host_baseline_earlyoom": self.earlyoom},
             host_variables=self.per_host,
             check=check,
             diff=True,

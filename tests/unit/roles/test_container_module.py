@@ -35,14 +35,12 @@ SPEC: dict[str, Any] = {
 }
 # An Engine in a file: keeps at most one container, refuses to start when told to, records every call.
 DOCKER = """
-from pathlib import Path
-home = Path(os.environ["FAKE_DOCKER"])
-state = json.loads((home / "state").read_text())
+home = os.environ["FAKE_DOCKER"]
+state = json.load(open(home + "/state"))
 args = sys.argv[1:]
-with (home / "calls").open("a") as out:
-    out.write(json.dumps(args) + "\\n")
+open(home + "/calls", "a").write(json.dumps(args) + "\\n")
 def save():
-    (home / "state").write_text(json.dumps(state))
+    json.dump(state, open(home + "/state", "w"))
 def die(text):
     sys.stderr.write(text + "\\n")
     sys.exit(1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.roles.conftest import PLAYBOOKS, Call
 
@@ -18,13 +19,11 @@ OURS = "network: {version: 2, ethernets: {lo: {addresses: [10.77.0.1/24], mtu: 9
 BOTH = OURS.replace("lo:", "gone0: {addresses: [10.77.9.1/24], mtu: 9000}, lo:")
 
 HEAD = """
-from pathlib import Path
-home = Path(os.environ["FAKE_NODE"])
-with (home / "calls").open("a") as out:
-    out.write(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\\n")
-links = json.loads((home / "links").read_text())
+home = os.environ["FAKE_NODE"] + "/"
+open(home + "calls", "a").write(" ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + "\\n")
+links = json.load(open(home + "links"))
 def save():
-    (home / "links").write_text(json.dumps(links))
+    json.dump(links, open(home + "links", "w"))
 """
 IP = """
 if sys.argv[1] == "-j":
@@ -39,17 +38,22 @@ elif sys.argv[1:3] == ["link", "set"]:
     save()
 """
 # As networkd: gives a port what the file says, and leaves alone a port that no file names.
-NETPLAN = """
-import yaml
-mode = (home / "netplan").read_text()
+NETPLAN = (
+    f"""
+sys.path.append({str(Path(yaml.__file__).parents[1])!r})
+"""
+    """
+mode = open(home + "netplan").read()
 if sys.argv[1] == "generate":
     sys.exit("Error in network definition" if mode == "refuses" else 0)
-target = home / "60-dspark-fabric.yaml"
-if mode != "idle" and target.exists():
-    for name, given in yaml.safe_load(target.read_text())["network"]["ethernets"].items():
+target = home + "60-dspark-fabric.yaml"
+if mode != "idle" and os.path.exists(target):
+    import yaml
+    for name, given in yaml.safe_load(open(target))["network"]["ethernets"].items():
         links[name] = {"mtu": given["mtu"], "addresses": given["addresses"]}
     save()
 """
+)
 
 
 class Node:
