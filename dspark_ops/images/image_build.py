@@ -14,8 +14,8 @@ from dspark_ops.errors import NoVerdictError
 if TYPE_CHECKING:
     import docker
 
-#: Label of intermediate images of a multi-stage build, so that they can be removed afterwards and nothing else is.
-STAGE_LABEL = "io.dspark-ops.image=engine-stage"
+#: Labels of what a build may leave without a name: its stages, and an earlier image whose name the new one took.
+NAMELESS_LABELS = ("io.dspark-ops.image=engine-stage", "io.dspark-ops.image=engine")
 _CHUNK = 1 << 20
 #: One date for all files, so that the same packages give the same layer.
 _EPOCH = 1_700_000_000
@@ -135,7 +135,8 @@ def remove_traces(client: docker.DockerClient, *references: str) -> None:
             # A container that somebody made of it holds it; the image is theirs now.
             if trouble.status_code != 409:
                 raise NoVerdictError(f"image {reference} could not be removed: {trouble}") from trouble
-    client.images.prune(filters={"dangling": True, "label": STAGE_LABEL})
+    for label in NAMELESS_LABELS:
+        client.images.prune(filters={"dangling": True, "label": label})
 
 
 def _ensure_root(client: docker.DockerClient, root: Path, reference: str) -> None:

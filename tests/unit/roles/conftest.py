@@ -66,14 +66,14 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 @pytest.fixture
 def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Put a Python program of the test's in front of PATH; it starts quickly, without site-packages."""
+    """Put a program of the test's in front of PATH: Python without site-packages, or what its first line says."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
     def write(name: str, text: str) -> None:
         path = folder / name
-        path.write_text(f"#!{sys.executable} -IS\nimport json, os, sys\n{text}\n")
+        path.write_text(text if text.startswith("#!") else f"#!{sys.executable} -IS\nimport json, os, sys\n{text}\n")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     return write

@@ -25,6 +25,9 @@ links = json.load(open(home + "links"))
 def save():
     json.dump(links, open(home + "links", "w"))
 """
+NOTED = """#!/bin/sh
+echo "${0##*/} $*" >> "$FAKE_NODE/calls"
+"""
 IP = """
 if sys.argv[1] == "-j":
     print(json.dumps([{"ifname": n, "mtu": l["mtu"], "address": "02:00:00:00:00:01", "addr_info": [
@@ -102,8 +105,8 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path: Path, call: Call, on_path: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> Node:
-    for name, text in (("ip", IP), ("netplan", NETPLAN), ("systemctl", ""), ("systemd-run", "")):
-        on_path(name, HEAD + text)
+    for name, text in (("ip", HEAD + IP), ("netplan", HEAD + NETPLAN), ("systemctl", NOTED), ("systemd-run", NOTED)):
+        on_path(name, text)
     (tmp_path / "etc").mkdir()
     monkeypatch.setenv("FAKE_NODE", str(tmp_path))
     # On a node the module is root.

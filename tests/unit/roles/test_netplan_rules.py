@@ -78,7 +78,13 @@ def test_a_file_that_gives_exactly_what_is_wanted_is_adopted_and_the_other_rails
 def test_files_are_merged_as_netplan_does() -> None:
     """A leftover file adds its address to a rail that another one gives correctly: two addresses, a second GID pair."""
     assert judge(ethernet("{addresses: [10.77.0.1/24]}"), ethernet("{mtu: 9000}")).adopted
-    assert "10.8.0.1/24" in judge(ethernet(SAME), ethernet("{addresses: [10.8.0.1/24]}")).conflicts[0]
+    leftover = ethernet("{addresses: [10.8.0.1/24]}")
+    for files in ((ethernet(SAME), leftover), (leftover, ethernet(SAME))):
+        found = judge(*files)
+        assert not found.adopted
+        assert "10.77.0.1/24" in found.conflicts[0]
+        assert "10.8.0.1/24" in found.conflicts[0]
+        assert "90-foreign.yaml and /etc/netplan/91-foreign.yaml" in found.conflicts[0]
     assert judge(ethernet("{addresses: [10.77.0.1/24], mtu: 1500}"), ethernet("{mtu: 9000}")).adopted
 
 
