@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -13,7 +14,7 @@ from tests.lab.test_deploy import assert_serves
 
 pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(3600)]
 
-TRIALS = 10
+TRIALS = int(os.environ.get("DSPARK_SOAK_TRIALS", "10"))
 
 
 def test_a_deploy_killed_at_any_moment_converges(operator: Operator) -> None:
