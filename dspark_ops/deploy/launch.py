@@ -148,7 +148,7 @@ class _Launch:
                 f"release {documents.release} serves {self.loaded.site.model.served_name}: {text.strip()}",
                 next_step="dspark-ops doctor",
             )
-        except (StepFailedError, KeyboardInterrupt) as failure:
+        except (DsparkError, KeyboardInterrupt) as failure:
             return self._undo(applier, failure, touched=touched)
 
     def _wait(self, epoch: str) -> str:
