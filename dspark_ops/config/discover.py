@@ -14,11 +14,13 @@ from dspark_ops.config.load import load_profile
 from dspark_ops.config.models import ROLES, ImageSite, NodeSite, Role
 from dspark_ops.config.yaml_source import cut
 from dspark_ops.errors import ConfigError, NoVerdictError
-from dspark_ops.fabric.rails import DEFAULT_SUPERNETS, RAIL_PREFIX, FabricPort, UsedNetwork
-from dspark_ops.facts import docker_engine, links, memory, rdma, routes, system
+from dspark_ops.fabric.ports import FabricPort, fabric_ports
+from dspark_ops.fabric.rails import DEFAULT_SUPERNETS, RAIL_PREFIX, UsedNetwork
+from dspark_ops.facts import docker_engine, links, memory, neighbours, rdma, routes, system
 from dspark_ops.facts.docker_engine import ImageFacts
 from dspark_ops.facts.links import LinkFacts
 from dspark_ops.facts.memory import MemoryFacts
+from dspark_ops.facts.neighbours import EchoFacts, LldpFacts, NeighbourFacts
 from dspark_ops.facts.rdma import HcaFacts
 from dspark_ops.facts.routes import RouteFacts
 from dspark_ops.facts.system import SystemFacts
@@ -39,6 +41,8 @@ PROBES: tuple[Probe, ...] = (
     *routes.PROBES,
     *system.PROBES,
     *memory.PROBES,
+    *neighbours.ECHO_PROBES,
+    *neighbours.PROBES,
 )
 
 
@@ -77,6 +81,9 @@ class NodeSeen:
     routes: tuple[RouteFacts, ...]
     machine_id: str | None
     engine_images: tuple[ImageFacts, ...] | None
+    echoes: tuple[EchoFacts, ...] | None = None
+    neighbours: tuple[NeighbourFacts, ...] | None = None
+    lldp: tuple[LldpFacts, ...] | None = None
 
     @property
     def rehearsed(self) -> bool:
@@ -84,15 +91,7 @@ class NodeSeen:
 
     def ports(self) -> tuple[FabricPort, ...]:
         """The ConnectX-7 functions whose cage and half are known, cage by cage."""
-        by_name = {link.name: link for link in self.links}
-        found = []
-        for hca in self.rdma:
-            link = by_name.get(hca.netdev or "")
-            if link is None or hca.cage is None or hca.half is None:
-                continue
-            static = tuple(item.address for item in link.addresses if item.address.version == 4 and not item.dynamic)
-            found.append(FabricPort(link.name, hca.cage, hca.half, link.carrier, hca.name, static))
-        return tuple(sorted(found, key=lambda port: (port.cage, port.half)))
+        return fabric_ports(self.links, self.rdma)
 
     def used_networks(self) -> tuple[UsedNetwork, ...]:
         """Every network in an address or a route of the node; the default route and loopback are none."""
@@ -232,6 +231,9 @@ def _seen(role: Role, host: str, reading: NodeReading) -> NodeSeen:
         routes=found_routes,
         machine_id=machine_id,
         engine_images=docker_engine.parse_images(reading.get("init.engine_images").text()),
+        echoes=neighbours.read_echoes(reading),
+        neighbours=neighbours.read_neighbours(reading),
+        lldp=neighbours.read_lldp(reading),
     )
 
 

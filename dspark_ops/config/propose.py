@@ -11,6 +11,7 @@ from dspark_ops.config.discover import ENGINE_LABEL, InitRequest, NodeSeen, give
 from dspark_ops.config.load import load_profile
 from dspark_ops.config.models import ROLES, ImageSite, Profile, RailSite, Role
 from dspark_ops.errors import ConfigError, RefusedError
+from dspark_ops.fabric.cabling import sightings
 from dspark_ops.fabric.rails import pair_ports, plan_addresses
 from dspark_ops.paths import cache_dir
 
@@ -49,7 +50,8 @@ def propose(request: InitRequest, nodes: Mapping[Role, NodeSeen], cache: ImageCa
     """
     notes = list(_identity_notes(nodes))
     profile = load_profile(request.profile or ("rehearsal" if all(n.rehearsed for n in nodes.values()) else "current"))
-    pairing = pair_ports(nodes["head"].ports(), nodes["worker"].ports())
+    ports = {role: nodes[role].ports() for role in ROLES}
+    pairing = pair_ports(ports["head"], ports["worker"], sightings(ports, nodes))
     used = [network for role in ROLES for network in nodes[role].used_networks()]
     plan = plan_addresses(pairing.pairs, used, supernets_of(request))
     image, image_note = _choose_image(request, profile, nodes, cache)

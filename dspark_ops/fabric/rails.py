@@ -6,34 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from itertools import chain
-from typing import Literal
 
 from dspark_ops.config.models import ROLES, RailEnd, RailSite, Role
 from dspark_ops.errors import RefusedError
-
-Half = Literal["A", "B"]
+from dspark_ops.fabric.cabling import Cable, Sighting, trace_cables
+from dspark_ops.fabric.ports import FabricPort
 
 DEFAULT_SUPERNETS = tuple(IPv4Network(text) for text in ("10.77.0.0/16", "172.29.0.0/16", "192.168.224.0/19"))
 RAIL_PREFIX = 24
-
-
-@dataclass(frozen=True)
-class FabricPort:
-    """One ConnectX-7 function of a node: a cage (0, 1) seen through one PCIe half.
-
-    carrier: None where it could not be read. addresses: the static IPv4 addresses it has now.
-    """
-
-    netdev: str
-    cage: int
-    half: Half
-    carrier: bool | None
-    hca: str | None = None
-    addresses: tuple[IPv4Interface, ...] = ()
-
-    @property
-    def label(self) -> str:
-        return f"p{self.cage}{self.half.lower()}"
 
 
 @dataclass(frozen=True)
@@ -52,6 +32,7 @@ class Pairing:
     """Paired ports in rail order (cage by cage, half A first), and what a person should know about it."""
 
     pairs: tuple[PortPair, ...]
+    cables: tuple[Cable, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -65,8 +46,11 @@ class UsedNetwork:
     netdev: str | None = None
 
 
-def pair_ports(head: Sequence[FabricPort], worker: Sequence[FabricPort]) -> Pairing:
-    """Join the ports of plugged cages, both twins of each. Raises RefusedError where carrier does not decide it."""
+def pair_ports(head: Sequence[FabricPort], worker: Sequence[FabricPort], seen: Sequence[Sighting] = ()) -> Pairing:
+    """Join the ports of plugged cages, both twins of each. seen: what the ports saw of each other.
+
+    Raises RefusedError where neither that nor carrier decides which cage faces which.
+    """
     ports = {"head": tuple(head), "worker": tuple(worker)}
     for role in ROLES:
         if not ports[role]:
@@ -75,49 +59,38 @@ def pair_ports(head: Sequence[FabricPort], worker: Sequence[FabricPort]) -> Pair
                 hint="plug the QSFP cable and reboot both nodes: the NIC powers down while no cable is plugged",
             )
     up = {role: {port.cage for port in ports[role] if port.carrier} for role in ROLES}
-    seen = describe_ports(head, worker)
+    described = describe_ports(head, worker)
     if not up["head"] and not up["worker"]:
         raise RefusedError(
-            f"no fabric port has carrier on either node, expected a cable between the same cages. Seen: {seen}",
+            f"no fabric port has carrier on either node, expected a cable between the same cages. Seen: {described}",
             hint="plug the QSFP cable into the same cage of both nodes, then run init again",
         )
-    notes: list[str] = []
-    if up["head"] == up["worker"]:
-        cages = [(cage, cage) for cage in sorted(up["head"])]
-        if len(cages) == 2 and _addresses_cross(ports["head"], ports["worker"]):
-            cages = [(0, 1), (1, 0)]
-            notes.append("the addresses in place say that the two cables are crossed (cage 0 faces cage 1)")
-    elif len(up["head"]) == len(up["worker"]) == 1:
-        cages = [(min(up["head"]), min(up["worker"]))]
-        notes.append(
-            f"the cable is crossed: cage {cages[0][0]} of the head faces cage {cages[0][1]} of the worker; "
-            "it works, names differ per node, the same cage on both is the vendor's layout"
-        )
-    else:
-        raise RefusedError(
-            f"the plugged cages differ, so which port faces which is not certain. Seen: {seen}",
-            hint="plug each cable into the same cage of both nodes, or bring the silent end up, then run init again",
-        )
-    pairs = tuple(chain.from_iterable(_twins(ports["head"], ports["worker"], *cage, notes, seen) for cage in cages))
-    return Pairing(pairs, tuple(notes))
+    crossing = _addresses_cross(ports["head"], ports["worker"])
+    cables, found = trace_cables((up["head"], up["worker"]), seen, addresses_cross=crossing, described=described)
+    notes = list(found)
+    pairs = tuple(
+        chain.from_iterable(_twins(ports["head"], ports["worker"], cable, notes, described) for cable in cables)
+    )
+    return Pairing(pairs, cables, tuple(notes))
 
 
 def _twins(
     head: Sequence[FabricPort],
     worker: Sequence[FabricPort],
-    head_cage: int,
-    worker_cage: int,
+    cable: Cable,
     notes: list[str],
-    seen: str,
+    described: str,
 ) -> Iterator[PortPair]:
-    ours = {port.half: port for port in head if port.cage == head_cage}
-    theirs = {port.half: port for port in worker if port.cage == worker_cage}
+    ours = {port.half: port for port in head if port.cage == cable.head_cage}
+    theirs = {port.half: port for port in worker if port.cage == cable.worker_cage}
     common = sorted(ours.keys() & theirs.keys())
     if not common:
-        raise RefusedError(f"cage {head_cage}: the nodes show no PCIe half in common. Seen: {seen}")
+        raise RefusedError(f"cage {cable.head_cage}: the nodes show no PCIe half in common. Seen: {described}")
     for half in sorted(ours.keys() ^ theirs.keys()):
         missing = "head" if half in theirs else "worker"
-        notes.append(f"{missing}: cage {head_cage} shows no port on PCIe half {half}; half of that cable stays unused")
+        notes.append(
+            f"{missing}: cage {cable.head_cage} shows no port on PCIe half {half}; half of that cable stays unused"
+        )
     for half in common:
         pair = PortPair(ours[half], theirs[half])
         silent = [f"{role} {pair.of(role).netdev}" for role in ROLES if not pair.of(role).carrier]

@@ -13,6 +13,7 @@ from dspark_ops.facts import (
     links,
     listeners,
     memory,
+    neighbours,
     netplan,
     rank,
     rdma,
@@ -29,6 +30,7 @@ from dspark_ops.facts.links import LinkFacts
 from dspark_ops.facts.listeners import ListenerFacts
 from dspark_ops.facts.memory import MemoryFacts
 from dspark_ops.facts.model import Fact
+from dspark_ops.facts.neighbours import EchoFacts, LldpFacts, NeighbourFacts
 from dspark_ops.facts.netplan import NetplanFile
 from dspark_ops.facts.rank import RankFacts
 from dspark_ops.facts.rdma import HcaFacts
@@ -52,6 +54,7 @@ PROBES: tuple[Probe, ...] = (
     *memory.PROBES,
     *sysctl.PROBES,
     *disk.PROBES,
+    *neighbours.PROBES,
 )
 
 
@@ -88,6 +91,9 @@ class NodeFacts(Fact):
     sysctl: dict[str, int] | None = None
     service: ServiceFacts | None = None
     jumbo: tuple[JumboFacts, ...] | None = None
+    neighbours: tuple[NeighbourFacts, ...] | None = None
+    echoes: tuple[EchoFacts, ...] | None = None
+    lldp: tuple[LldpFacts, ...] | None = None
 
     def link(self, name: str) -> LinkFacts | None:
         """A network device by name, or None."""
@@ -145,6 +151,9 @@ def parse_node(role: Role, reading: NodeReading, host: str | None = None) -> Nod
         sysctl=sysctl.read_sysctl(reading),
         service=service.read_service(reading),
         jumbo=jumbo.read_jumbo(reading),
+        neighbours=neighbours.read_neighbours(reading),
+        echoes=neighbours.read_echoes(reading),
+        lldp=neighbours.read_lldp(reading),
     )
 
 
@@ -156,7 +165,7 @@ def probes_for(site: Site, role: Role, *, active_profile: Profile | None = None)
             found.append(service.canary_probe(site, active_profile))
         found += service.probes(site)
     if active_profile is not None:
-        found += jumbo.probes(site, role)
+        found += [*jumbo.probes(site, role), *neighbours.ECHO_PROBES]
     found += PROBES
     if site.model.mount is not None:
         found.append(Filesystem(f"disk.{site.model.mount}", str(site.model.mount)))

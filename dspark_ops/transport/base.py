@@ -11,12 +11,16 @@ from pydantic import BaseModel, ConfigDict
 
 @dataclass(frozen=True)
 class Command:
-    """Run one program that only reads. root: through `sudo -n`, and as the login user where that is refused."""
+    """Run one program that only reads. root: through `sudo -n`, and as the login user where that is refused.
+
+    late: after all others have ended, for what they leave behind (the neighbour table after a ping).
+    """
 
     id: str
     argv: tuple[str, ...]
     timeout_s: float = 8.0
     root: bool = False
+    late: bool = False
 
     def wire(self) -> dict[str, Any]:
         return {
@@ -25,6 +29,33 @@ class Command:
             "argv": list(self.argv),
             "timeout_s": self.timeout_s,
             "root": self.root,
+            "late": self.late,
+        }
+
+
+@dataclass(frozen=True)
+class ForEach:
+    """Run a program that only reads once per name found on the node, so that one round trip can do without names.
+
+    `{}` in argv is the name: the last component of every path that a pattern of `links` matches, and the content of
+    every file that a pattern of `contents` matches. The result's `files` maps each name to its standard output.
+    """
+
+    id: str
+    argv: tuple[str, ...]
+    links: tuple[str, ...] = ()
+    contents: tuple[str, ...] = ()
+    timeout_s: float = 4.0
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "kind": "for_each",
+            "id": self.id,
+            "argv": list(self.argv),
+            "links": list(self.links),
+            "contents": list(self.contents),
+            "timeout_s": self.timeout_s,
+            "root": False,
         }
 
 
@@ -93,13 +124,14 @@ class Filesystem:
         return {"kind": "filesystem", "id": self.id, "path": self.path}
 
 
-Probe = Command | Files | Links | Http | Filesystem
+Probe = Command | ForEach | Files | Links | Http | Filesystem
 
 
 class ProbeResult(BaseModel):
     """What one probe saw. `error` is set when it never ran (no program, time limit, refused); then the rest is None.
 
-    command: rc, stdout, stderr. files and links: `files`, path to content or target. http: rc is the status,
+    command: rc, stdout, stderr. files and links: `files`, path to content or target; for each: name to
+    output. http: rc is the status,
     stdout the body. filesystem: numbers {"total_bytes", "free_bytes"}.
     """
 

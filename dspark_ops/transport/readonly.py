@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dspark_ops.errors import DsparkError
-from dspark_ops.transport.base import Command, Http, Probe
+from dspark_ops.transport.base import Command, ForEach, Http, Probe
 
 # program -> allowed leading words after options of the program itself; () means any arguments read only.
 READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -32,6 +32,7 @@ READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
     "id": ((),),
     "ip": ((),),
     "journalctl": ((),),
+    "lldpctl": (("-f", "json0"),),
     "loginctl": (("show-user",), ("list-users",)),
     "ls": ((),),
     "lspci": ((),),
@@ -85,7 +86,7 @@ def assert_read_only(probes: Iterable[Probe]) -> None:
         ReadOnlyViolationError: naming the command; nothing was sent.
     """
     for probe in probes:
-        if isinstance(probe, Command):
+        if isinstance(probe, Command | ForEach):
             _assert_command(probe)
         elif isinstance(probe, Http) and not probe.url.startswith(("http://127.0.0.1:", "http://[::1]:")):
             host = probe.url.split("/")[2] if "//" in probe.url else probe.url
@@ -95,7 +96,7 @@ def assert_read_only(probes: Iterable[Probe]) -> None:
                 )
 
 
-def _assert_command(probe: Command) -> None:
+def _assert_command(probe: Command | ForEach) -> None:
     program, *words = probe.argv
     allowed = READ_ONLY.get(program)
     if allowed is None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dspark_ops.config.models import Role
-from dspark_ops.fabric.rails import FabricPort, Half, UsedNetwork
+from dspark_ops.fabric.ports import FabricPort, Half
+from dspark_ops.fabric.rails import UsedNetwork
 
 CAPTURES = Path(__file__).parent / "captures"
 HCAS: dict[str, tuple[str, int, Half]] = {

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspark_ops.errors import RefusedError
+from dspark_ops.fabric.ports import FabricPort
 from dspark_ops.fabric.rails import (
-    FabricPort,
     PortPair,
     UsedNetwork,
     pair_ports,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dspark_ops.transport.base import Command, Files, Filesystem, Http, Links, NodeReading, Probe
+from dspark_ops.transport.base import Command, Files, Filesystem, ForEach, Http, Links, NodeReading, Probe
 from dspark_ops.transport.ssh import _parse_answer
 
 
@@ -127,3 +127,22 @@ def test_an_answer_that_is_none_says_so(noise: str) -> None:
     assert not reading.reachable
     assert reading.error
     assert reading.get("anything").error == "node not reached"
+
+
+def test_a_program_runs_once_per_name_that_is_found_on_the_node(tmp_path: Path) -> None:
+    for name in ("enp1s0f0np0", "-rf", "enP2p1s0f0np0"):
+        (tmp_path / "net" / name).mkdir(parents=True)
+    (tmp_path / "parent").write_text("enp1s0f1np1\n")
+    probe = ForEach(
+        "echo", ("echo", "port", "{}"), links=(f"{tmp_path}/net/*",), contents=(f"{tmp_path}/parent", "/nowhere/*")
+    )
+    files = collect([probe]).get("echo").files
+    # A name that a program could take for an option is not passed on.
+    assert files == {name: f"port {name}\n" for name in ("enP2p1s0f0np0", "enp1s0f0np0", "enp1s0f1np1")}
+
+
+def test_late_probes_see_what_the_others_left(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    late = Command("late", ("cat", str(mark)), late=True)
+    first = Command("first", ("bash", "-c", f"sleep 0.3; echo done > {mark}"))
+    assert collect([late, first]).get("late").stdout == "done\n"
