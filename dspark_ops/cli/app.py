@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "status": ("dspark_ops.cli.status", "status", "Say what runs on both ranks and whether it answers."),
     "logs": ("dspark_ops.cli.logs", "logs", "Show the logs of both ranks on one timeline."),
     "doctor": ("dspark_ops.cli.doctor", "doctor", "Name what is wrong with the pair, with the remedy."),
+    "fabric": ("dspark_ops.cli.fabric", "app", "The rails: show, apply, restore, verify, test, watch."),
     "lab": ("dspark_ops.cli.lab", "app", "The rehearsal pair: two virtual Sparks on this machine."),
 }
 

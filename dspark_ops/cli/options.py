@@ -75,7 +75,7 @@ def emit(document: dict[str, Any], text: Callable[[], str], *, as_json: bool) ->
             typer.echo(rendered)
 
 
-def finish(report: Report, *, as_json: bool) -> int:
+def finish(report: Report, *, as_json: bool, verbose: bool = False) -> int:
     """Keep the report, put it on stdout, and give the exit code."""
     from dspark_ops.report.store import save
     from dspark_ops.report.text import render, wants_colour
@@ -84,5 +84,5 @@ def finish(report: Report, *, as_json: bool) -> int:
     if as_json:
         typer.echo(report.to_json())
     else:
-        typer.echo(render(report, colour=wants_colour()))
+        typer.echo(render(report, colour=wants_colour(), verbose=verbose))
     return report.exit_code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,14 +11,14 @@ from dspark_ops.ansible_run.lock import site_lock
 from dspark_ops.ansible_run.runner import run_playbook
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role, Site
+from dspark_ops.deploy.reach import reach
 from dspark_ops.errors import DsparkError, NoVerdictError, RefusedError
 from dspark_ops.exitcodes import ExitCode
-from dspark_ops.report.models import Change, NodeReport, Report, Verdict
+from dspark_ops.fabric.apply import Consent, counted, rail_variables, raise_unjudged, render_plan
+from dspark_ops.fabric.transaction import FabricTransaction, open_entries, prove
+from dspark_ops.report.models import Change, Report, Verdict
 from dspark_ops.report.recorder import Progress, Recorder
-from dspark_ops.transport.base import Command, NodeReading
-from dspark_ops.transport.ssh import read_pair
 
-Consent = Callable[[str], None]
 # earlyoom kills at its default threshold an engine that merely starts: leave it, give it low thresholds, or remove it.
 Earlyoom = Literal["leave", "configure", "absent"]
 
@@ -33,24 +33,14 @@ class _PhaseFailedError(DsparkError):
 
 def host_variables(site: Site, users: Mapping[Role, str]) -> dict[Role, dict[str, object]]:
     """What each node is told: its own rails with the other end's address, and the login user. Pure."""
-    found: dict[Role, dict[str, object]] = {}
-    for role in ROLES:
-        other: Role = "worker" if role == "head" else "head"
-        ends = [(rail.name, rail.of(role), rail.of(other)) for rail in site.fabric.rails]
-        found[role] = {
+    return {
+        role: {
             "host_baseline_service_user": users[role],
-            "host_baseline_rail_netdevs": [end.netdev for _, end, _ in ends],
-            "fabric_rails": [
-                {
-                    "name": name,
-                    "netdev": end.netdev,
-                    "address": str(end.address),
-                    "peer": str(far.address.ip),
-                }
-                for name, end, far in ends
-            ],
+            "host_baseline_rail_netdevs": [rail.of(role).netdev for rail in site.fabric.rails],
+            **rails,
         }
-    return found
+        for role, rails in rail_variables(site).items()
+    }
 
 
 def bootstrap(
@@ -72,62 +62,22 @@ def bootstrap(
     recorder = Recorder("bootstrap", site.name, progress)
     with site_lock(site.name, on_wait=progress):
         with recorder.phase("reach"):
-            users = _reach(site, recorder)
-        run = _Bootstrap(loaded, recorder, host_variables(site, users), diff, earlyoom)
+            readings = reach(site, recorder)
+        users = {role: readings[role].user or "" for role in ROLES}
+        run = _Bootstrap(loaded, recorder, host_variables(site, users), open_entries(readings), diff, earlyoom)
         with recorder.phase("precheck"):
             run.precheck()
         with recorder.phase("plan") as note:
             planned = run.predict()
-            note.detail = _counted(len(planned))
+            note.detail = counted(len(planned))
         if check:
             recorder.changes.extend(planned)
             return recorder.report(
-                "planned", ExitCode.OK, f"{_counted(len(planned))} would be made; nothing was changed"
+                "planned", ExitCode.OK, f"{counted(len(planned))} would be made; nothing was changed"
             )
         if planned:
-            consent(_render(site, planned))
+            consent(render_plan(site, planned))
         return run.apply(APPLY_PHASES if planned else SETTLE_PHASES)
-
-
-def _reach(site: Site, recorder: Recorder) -> dict[Role, str]:
-    """Log in to both nodes and see that sudo works there; the login users."""
-    readings = read_pair(site, (Command("true", ("true",)),))
-    recorder.nodes = tuple(
-        NodeReport(
-            role=role,
-            host=site.nodes.of(role).host,
-            reachable=readings[role].reachable,
-            error=readings[role].error,
-            round_trip_s=round(readings[role].elapsed_s, 3),
-        )
-        for role in ROLES
-    )
-    failures = [failure for role in ROLES if (failure := _why_not(site, role, readings[role])) is not None]
-    if failures:
-        raise NoVerdictError(
-            "\n".join(text for text, _ in failures) + "\nnothing was changed on either node",
-            hint="; ".join(dict.fromkeys(hint for _, hint in failures)),
-        )
-    return {role: readings[role].user or "" for role in ROLES}
-
-
-def _why_not(site: Site, role: Role, reading: NodeReading) -> tuple[str, str] | None:
-    if not reading.reachable:
-        return f"{role}: {reading.error}", reading.hint or "look at the node"
-    if not reading.sudo:
-        where = f"{role} ({site.nodes.of(role).host})"
-        return f"{where}: {reading.user} may not use sudo without a password", "allow it in /etc/sudoers.d there"
-    return None
-
-
-def _counted(number: int) -> str:
-    return "1 change" if number == 1 else f"{number} changes"
-
-
-def _render(site: Site, planned: tuple[Change, ...]) -> str:
-    lines = [f"plan for site {site.name}: {_counted(len(planned))}"]
-    lines += [f"  {change.node:<6} {change.what}" for change in planned]
-    return "\n".join(lines)
 
 
 @dataclass
@@ -137,14 +87,14 @@ class _Bootstrap:
     loaded: LoadedSite
     recorder: Recorder
     per_host: dict[Role, dict[str, object]]
+    before: Mapping[Role, str | None]
     diff: bool
     earlyoom: Earlyoom = "leave"
 
     def precheck(self) -> None:
         """Ask both nodes for what forbids it; nothing is changed."""
         result = self._play("precheck")
-        _raise_lost(result)
-        _raise_broken(result)
+        raise_unjudged(result)
         if result.failures:
             lines = [f"  - {f.node}: {f.message}" for f in result.failures]
             raise RefusedError(
@@ -155,8 +105,7 @@ class _Bootstrap:
     def predict(self) -> tuple[Change, ...]:
         """What would change, from the playbook itself in check mode."""
         result = self._play("baseline", "fabric", check=True)
-        _raise_lost(result)
-        _raise_broken(result)
+        raise_unjudged(result)
         if not result.ok:
             lines = [f"{f.node}: {f.task}: {f.message}" for f in result.failures]
             raise NoVerdictError("what would change cannot be told: " + "; ".join(lines), hint=f"see {result.log}")
@@ -168,8 +117,10 @@ class _Bootstrap:
         try:
             for phase in phases:
                 begun = phase
-                with self.recorder.phase(phase):
+                with self.recorder.phase(phase) as note:
                     self._step(phase)
+                    if phase == "verify":
+                        note.detail = prove(self.loaded.site)
         except (DsparkError, KeyboardInterrupt) as failure:
             return self._undo(begun, failure)
         count = len(self.recorder.changes)
@@ -182,7 +133,7 @@ class _Bootstrap:
         return self.recorder.report(
             "changed",
             ExitCode.OK,
-            f"{_counted(count)}; {rails} rails carry unfragmented pings of MTU {mtu} both ways",
+            f"{counted(count)}; {rails} rails carry unfragmented pings of MTU {mtu} both ways",
             next_step="dspark-ops deploy",
         )
 
@@ -193,10 +144,7 @@ class _Bootstrap:
         if begun == "baseline":
             left.append("the host baseline may be partly applied; the next bootstrap finishes it")
         else:
-            left += self._revert()
-        if begun == "confirm":
-            # Its journal is settled, so the revert passes it over.
-            left.append("a node that was already confirmed keeps its new rails; the next bootstrap makes both alike")
+            left += FabricTransaction(self.loaded.site, self.recorder, self._play, self.before).put_back()
         if not left:
             why += "\nthe rails of both nodes are as they were"
         verdict: Verdict = "restore-incomplete" if left else "restored"
@@ -204,19 +152,6 @@ class _Bootstrap:
         if interrupted:
             verdict, code = "interrupted", ExitCode.INTERRUPTED
         return self.recorder.report(verdict, code, why, next_step="dspark-ops doctor", left=left)
-
-    def _revert(self) -> list[str]:
-        """Put the rails back on both nodes; what could not be put back."""
-        try:
-            with self.recorder.phase("revert"):
-                result = self._play("revert")
-        except (DsparkError, KeyboardInterrupt):
-            return ["the rails may not be back yet; an unconfirmed node puts them back by itself within 3 minutes"]
-        left = [f"{f.node or 'pair'}: {f.message}" for f in result.failures if f.node not in result.unreachable]
-        left += [
-            f"{role}: not reached; it puts its rails back by itself within 3 minutes" for role in result.unreachable
-        ]
-        return left
 
     def _step(self, phase: str) -> None:
         result = self._play(phase)
@@ -243,20 +178,3 @@ class _Bootstrap:
         if self.diff:
             return result.changes
         return tuple(change.model_copy(update={"diff": None}) for change in result.changes)
-
-
-def _raise_lost(result: PlayResult) -> None:
-    if result.unreachable:
-        raise NoVerdictError(
-            f"{' and '.join(result.unreachable)} could not be reached by Ansible; nothing was changed",
-            hint=f"its own words are in {result.log}",
-        )
-
-
-def _raise_broken(result: PlayResult) -> None:
-    """A run that failed as a whole, over time or by a crash, has judged nothing."""
-    whole = [failure.message for failure in result.failures if failure.node is None]
-    if whole or (not result.ok and not result.failures):
-        raise NoVerdictError(
-            "; ".join(whole) or f"ansible-playbook ended with {result.rc}", hint=f"its log: {result.log}"
-        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dspark_ops.config.models import NODE_RANK, ROLES, Profile, Role, Site
+from dspark_ops.fabric.nccl import nccl_environment
 from dspark_ops.facts.rank import LABEL, RANK_CONTAINER
 
 _GIB = 1 << 30
@@ -156,26 +157,9 @@ def render_speculative(site: Site) -> dict[str, Any] | None:
 
 
 def render_env(site: Site, profile: Profile, role: Role) -> dict[str, str]:
-    """The environment of one rank: what is per node is per node, and what is unset is absent, never empty.
-
-    All three socket interface variables are given, because Gloo and tensor-parallel groups do not read NCCL's and
-    otherwise go over the LAN. NCCL_IB_GID_INDEX is absent unless pinned: indices drift, and ranks may differ.
-    """
-    first = site.fabric.rails[0].of(role)
-    hcas = [rail.of(role).hca for rail in site.fabric.rails]
-    env = dict(profile.environment)
-    env |= {
-        "VLLM_HOST_IP": str(first.address.ip),
-        "NCCL_SOCKET_IFNAME": f"={first.netdev}",
-        "GLOO_SOCKET_IFNAME": first.netdev,
-        "TP_SOCKET_IFNAME": first.netdev,
-        "NCCL_IB_ADDR_FAMILY": "AF_INET",
-        "NCCL_IB_ROCE_VERSION_NUM": "2",
-        "NCCL_NET": "IB",
-        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": str(site.serve.execute_timeout_s),
-    }
-    if all(hcas):
-        env["NCCL_IB_HCA"] = "=" + ",".join(hca for hca in hcas if hca)
-    if site.fabric.gid_index is not None:
-        env["NCCL_IB_GID_INDEX"] = str(site.fabric.gid_index)
-    return env
+    """The environment of one rank: what is per node is per node, and what is unset is absent, never empty."""
+    return (
+        dict(profile.environment)
+        | nccl_environment(site, role)
+        | {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": str(site.serve.execute_timeout_s)}
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,13 @@ from dspark_ops.ansible_run.events import PlayResult, TaskFailure
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
 from dspark_ops.deploy import bootstrap as subject
+from dspark_ops.deploy import reach
 from dspark_ops.deploy.bootstrap import bootstrap, host_variables
 from dspark_ops.errors import DsparkError, NoVerdictError, RefusedError
+from dspark_ops.fabric import transaction
+from dspark_ops.facts.fabric_journal import JOURNAL
 from dspark_ops.report.models import Change, Report
-from dspark_ops.transport.base import NodeReading
+from dspark_ops.transport.base import NodeReading, ProbeResult
 from tests.unit.deploy.conftest import SiteMaker
 
 LOG = Path("/state/runs/x/ansible.log")
@@ -46,18 +50,36 @@ LOST = played(4, unreachable=["worker"], failures=[TaskFailure("worker", "A task
 class Pair:
     """Two nodes that can be logged in to, and playbook runs whose answers the test chooses; all is well unless told.
 
-    answers: by phase; "plan" is the run under check mode.
+    answers: by phase; "plan" is the run under check mode. journals: state of each node's journal when a change failed.
     """
 
     answers: dict[str, Answer] = field(default_factory=dict)
     readings: dict[Role, dict[str, Any]] = field(default_factory=dict)
+    journals: dict[Role, str] = field(default_factory=lambda: dict.fromkeys(ROLES, "reverted"))
+    silent_rail: str | None = None
     runs: list[str] = field(default_factory=list)
     variables: list[Mapping[Role, Mapping[str, object]]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    def read(self, _site: Any, _probes: Any) -> dict[Role, NodeReading]:
+    def read(self, _site: Any, probes: Any, **_more: Any) -> dict[Role, NodeReading]:
         sound = {"reachable": True, "user": "ubuntu", "sudo": True}
-        return {role: NodeReading(node=role, **(sound | self.readings.get(role, {}))) for role in ROLES}
+        asked = probes if isinstance(probes, Mapping) else dict.fromkeys(ROLES, probes)
+        return {
+            role: NodeReading(
+                node=role,
+                results={p.id: self.result(role, p.id) for p in found},
+                **(sound | self.readings.get(role, {})),
+            )
+            for role, found in asked.items()
+        }
+
+    def result(self, role: Role, probe: str) -> ProbeResult:
+        if probe == "journal.fabric":
+            changed = "fabric" in self.runs
+            entry = {"id": "new" if changed else "old", "state": self.journals[role] if changed else "confirmed"}
+            return ProbeResult(id=probe, files={JOURNAL: json.dumps(entry)})
+        received = 0 if probe == f"jumbo.{self.silent_rail}" else 2
+        return ProbeResult(id=probe, rc=0, stdout=f"2 packets transmitted, {received} received", stderr="")
 
     def play(self, name: str, _loaded: LoadedSite, *, check: bool, tags: Sequence[str], **more: Any) -> PlayResult:
         assert name == "bootstrap.yml"
@@ -79,7 +101,10 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
     pair = Pair(answers={"plan": played(changes=[RAILS]), "fabric": played(changes=[RAILS])})
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(subject, "run_playbook", pair.play)
-    monkeypatch.setattr(subject, "read_pair", pair.read)
+    monkeypatch.setattr(reach, "read_pair", pair.read)
+    monkeypatch.setattr(transaction, "read_pair", pair.read)
+    monkeypatch.setattr(transaction, "SELF_REVERT_S", 0.0)
+    monkeypatch.setattr(transaction, "_POLL_S", 0.0)
     return pair
 
 
@@ -222,6 +247,7 @@ def test_once_the_rails_may_have_changed_any_failure_puts_both_back(
 def test_a_confirmation_that_one_node_may_have_had_is_not_called_restored(pair: Pair, loaded: LoadedSite) -> None:
     """The head was confirmed, the worker was lost: the revert passes the head over, so the two may differ now."""
     pair.answers["confirm"] = LOST
+    pair.journals["head"] = "confirmed"
     report = pair.run(loaded)
     assert pair.runs[-2:] == ["confirm", "revert"]
     assert (report.verdict, report.exit_code) == ("restore-incomplete", 6)
@@ -230,24 +256,42 @@ def test_a_confirmation_that_one_node_may_have_had_is_not_called_restored(pair: 
 
 
 @pytest.mark.parametrize(
-    ("answer", "left"),
+    ("answer", "state", "left"),
     [
-        (failed("the file was edited since [fabric.revert]"), "worker: the file was edited since"),
-        (LOST, "worker: not reached; it puts its rails back by itself"),
-        (DsparkError("ansible-playbook cannot be started"), "may not be back yet"),
-        (KeyboardInterrupt(), "may not be back yet"),
+        (failed("the file was edited since [fabric.revert]"), "reverted", "worker: the file was edited since"),
+        (LOST, "open", "worker: answers, and its revert is not done yet"),
+        (LOST, "revert-incomplete", "worker: its revert is incomplete"),
+        (DsparkError("ansible-playbook cannot be started"), "open", "the revert could not be run"),
+        (KeyboardInterrupt(), "open", "puts its rails back by itself"),
     ],
-    ids=["failed", "lost", "not started", "interrupted"],
+    ids=["failed", "lost", "incomplete", "not started", "interrupted"],
 )
 def test_a_revert_that_is_not_complete_says_what_is_left(
-    pair: Pair, loaded: LoadedSite, answer: Answer, left: str
+    pair: Pair, loaded: LoadedSite, answer: Answer, state: str, left: str
 ) -> None:
     pair.answers |= {"fabric": failed("boom"), "revert": answer}
+    pair.journals["worker"] = state
     report = pair.run(loaded)
     assert (report.verdict, report.exit_code) == ("restore-incomplete", 6)
-    assert len(report.left) == 1
-    assert left in report.left[0]
+    assert any(left in line for line in report.left), report.left
     assert "as they were" not in report.message
+
+
+@pytest.mark.parametrize("answer", [LOST, DsparkError("ansible-playbook cannot be started")], ids=["lost", "no play"])
+def test_a_node_that_put_itself_back_meanwhile_is_restored(pair: Pair, loaded: LoadedSite, answer: Answer) -> None:
+    """The control host cannot revert it any more; the node's own journal says that it did."""
+    pair.answers |= {"fabric": LOST, "revert": answer}
+    report = pair.run(loaded)
+    assert (report.verdict, report.exit_code, report.left) == ("restored", 5, ())
+    assert "put back" in (report.phases[-1].detail or "")
+
+
+def test_rails_that_do_not_carry_full_packets_are_never_confirmed(pair: Pair, loaded: LoadedSite) -> None:
+    pair.silent_rail = "p0b"
+    report = pair.run(loaded)
+    assert pair.runs[-2:] == ["verify", "revert"]
+    assert (report.verdict, report.exit_code) == ("restored", 5)
+    assert "rail p0b" in report.message
 
 
 def test_a_failed_baseline_leaves_the_rails_alone_and_says_what_may_be_left(pair: Pair, loaded: LoadedSite) -> None:
@@ -264,7 +308,7 @@ def test_a_failed_baseline_leaves_the_rails_alone_and_says_what_may_be_left(pair
         ("baseline", ["baseline"], 1),
         ("fabric", ["fabric", "revert"], 0),
         ("verify", ["verify", "revert"], 0),
-        ("confirm", ["confirm", "revert"], 1),
+        ("confirm", ["confirm", "revert"], 0),
     ],
 )
 def test_an_interrupt_undoes_and_ends_with_130(

@@ -1,0 +1,146 @@
+"""`dspark-ops fabric`: which port is cabled to which, and whether the rails are what they should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dspark_ops.cli.options import (
+    DEFAULT_SITE,
+    CheckOption,
+    DiffOption,
+    JsonOption,
+    SetOption,
+    SiteOption,
+    YesOption,
+    consent,
+    emit,
+    finish,
+    progress_printer,
+    say,
+)
+from dspark_ops.errors import ConfigError
+from dspark_ops.exitcodes import ExitCode
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="The rails between the two nodes: show, apply, restore, verify, test, watch.",
+)
+
+
+@app.command()
+def show(
+    head: Annotated[str | None, typer.Argument(metavar="[HEAD", help="Two hosts instead of a site.")] = None,
+    worker: Annotated[str | None, typer.Argument(metavar="WORKER]")] = None,
+    site: SiteOption = DEFAULT_SITE,
+    ssh_config: Annotated[
+        Path | None, typer.Option("--ssh-config", "-F", help="With HEAD WORKER: OpenSSH client configuration.")
+    ] = None,
+    nccl: Annotated[bool, typer.Option("--nccl", help="Also each rank's NCCL environment, with reasons.")] = False,
+    as_json: JsonOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """Show which port is cabled to which on both nodes, with addresses, MTU, GIDs and who configures them.
+
+    Sends one small packet over each port, so that crossed cables are seen. Exit 4: what faces what is not certain.
+    """
+    from dspark_ops.config.load import load_site
+    from dspark_ops.fabric.drawing import render_fabric
+    from dspark_ops.fabric.look import look_at_hosts, look_at_site
+    from dspark_ops.fabric.view import build_view
+
+    if head is None:
+        wanted = load_site(site, overrides=overrides or ()).site
+        view = build_view(look_at_site(wanted), wanted, nccl=nccl)
+    elif worker is None or nccl:
+        what = "--nccl needs a site: it gives the rails their order" if worker else f"one host ({head}) is no pair"
+        raise ConfigError(what, hint="name two hosts, or none and a site")
+    else:
+        view = build_view(look_at_hosts(head, worker, ssh_config), None)
+    emit(view.model_dump(mode="json", by_alias=True), lambda: render_fabric(view), as_json=as_json)
+    if view.ambiguity is not None:
+        say(f"error: {view.ambiguity}")
+        if view.hint:
+            say(f"hint: {view.hint}")
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+@app.command()
+def verify(
+    site: SiteOption = DEFAULT_SITE,
+    strict: Annotated[bool, typer.Option("--strict", help="A warning is as bad as a failure.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what was seen for good results too.")] = False,
+    as_json: JsonOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """Prove the rails: addresses, MTU now and after a boot, full-size pings both ways, GIDs, PCIe width, NCCL.
+
+    Exit 1: something is wrong, and named with its remedy. 3: a node or a fact that is needed was not read.
+    """
+    from dspark_ops.config.load import load_site
+    from dspark_ops.fabric.verify import verify as run
+
+    report = run(load_site(site, overrides=overrides or ()), strict=strict)
+    raise typer.Exit(finish(report, as_json=as_json, verbose=verbose))
+
+
+@app.command()
+def apply(
+    site: SiteOption = DEFAULT_SITE,
+    allow_management: Annotated[
+        bool,
+        typer.Option("--allow-management", help="Consent to touch the port or network that carries your own sessions."),
+    ] = False,
+    check: CheckOption = False,
+    diff: DiffOption = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """Give every rail its static address and MTU on both nodes, persistently; prove it, or put everything back.
+
+    Each node arms its own revert before its first write and drops it only when this host has logged in anew and
+    full-size packets cross every rail: a lost path, a killed terminal or a reboot end with the nodes as they were.
+    """
+    from dspark_ops.config.load import load_site
+    from dspark_ops.fabric.apply import apply as run
+
+    report = run(
+        load_site(site, overrides=overrides or ()),
+        consent=lambda plan: consent(plan, yes=yes),
+        progress=progress_printer(),
+        check=check,
+        diff=diff,
+        allow_management=allow_management,
+    )
+    raise typer.Exit(finish(report, as_json=as_json))
+
+
+@app.command()
+def restore(
+    site: SiteOption = DEFAULT_SITE,
+    check: CheckOption = False,
+    diff: DiffOption = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """Take back our last confirmed change of the fabric on both nodes, from their journals.
+
+    Refused, exit 4, when a file was edited since: both digests are named and nothing is changed.
+    """
+    from dspark_ops.config.load import load_site
+    from dspark_ops.fabric.apply import restore as run
+
+    report = run(
+        load_site(site, overrides=overrides or ()),
+        consent=lambda plan: consent(plan, yes=yes),
+        progress=progress_printer(),
+        check=check,
+        diff=diff,
+    )
+    raise typer.Exit(finish(report, as_json=as_json))

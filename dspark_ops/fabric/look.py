@@ -1,0 +1,68 @@
+"""Reading what `fabric show` needs of two nodes: one round trip each, and no more than that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dspark_ops.config.models import ROLES, Role, Site
+from dspark_ops.errors import NoVerdictError
+from dspark_ops.facts import links, neighbours, netplan, rdma
+from dspark_ops.facts.snapshot import PairFacts, parse_node
+from dspark_ops.transport.base import Command, NodeReading, Probe
+from dspark_ops.transport.ssh import SshRunner, open_runner, read_nodes, resolve_target
+
+PROBES: tuple[Probe, ...] = (*netplan.PROBES, *neighbours.ECHO_PROBES, *rdma.PROBES, *links.PROBES, *neighbours.PROBES)
+_CONNECT_TIMEOUT_S = 10.0
+
+
+def touch_probes(site: Site, role: Role) -> tuple[Probe, ...]:
+    """One small ping over each rail, bound to its port, so that the neighbour table knows the far end."""
+    peer: Role = "worker" if role == "head" else "head"
+    return tuple(
+        Command(
+            f"touch.{rail.name}",
+            ("ping", "-n", "-c", "1", "-W", "0.3", "-I", rail.of(role).netdev, str(rail.of(peer).address.ip)),
+            timeout_s=3.0,
+        )
+        for rail in site.fabric.rails
+    )
+
+
+def look_at_site(site: Site) -> PairFacts:
+    """The fabric facts of a site's nodes. Raises NoVerdictError naming each node that was not reached."""
+    runners = {role: open_runner(site, role) for role in ROLES}
+    probes = {role: (*PROBES, *touch_probes(site, role)) for role in ROLES}
+    return _look(runners, probes, {role: site.nodes.of(role).host for role in ROLES})
+
+
+def look_at_hosts(head: str, worker: str, ssh_config: Path | None) -> PairFacts:
+    """The fabric facts of two hosts without a site. Raises as above."""
+    hosts: dict[Role, str] = {"head": head, "worker": worker}
+    runners = {
+        role: SshRunner(node=role, target=resolve_target(hosts[role], ssh_config, _CONNECT_TIMEOUT_S)) for role in ROLES
+    }
+    return _look(runners, dict.fromkeys(ROLES, PROBES), hosts)
+
+
+def _look(
+    runners: dict[Role, SshRunner], probes: Mapping[Role, tuple[Probe, ...]], hosts: Mapping[Role, str]
+) -> PairFacts:
+    try:
+        readings = read_nodes(runners, probes, timeout_s=30.0)
+    finally:
+        for runner in runners.values():
+            runner.close()
+    _refuse_silence(readings)
+    head, worker = (parse_node(role, readings[role], hosts[role]) for role in ROLES)
+    return PairFacts(head=head, worker=worker)
+
+
+def _refuse_silence(readings: Mapping[Role, NodeReading]) -> None:
+    silent = [readings[role] for role in ROLES if not readings[role].reachable]
+    if silent:
+        hints = dict.fromkeys(reading.hint for reading in silent if reading.hint)
+        raise NoVerdictError(
+            "\n".join(f"{reading.node}: {reading.error or 'not reached'}" for reading in silent),
+            hint="; ".join(hints) or None,
+        )

@@ -1,0 +1,37 @@
+"""`fabric verify`: the doctor's fabric and NCCL checks on a fresh reading, the pings over every rail included."""
+
+from __future__ import annotations
+
+from dspark_ops.config.load import LoadedSite
+from dspark_ops.config.models import ROLES, Role, Site
+from dspark_ops.doctor.engine import run_checks
+from dspark_ops.fabric import look
+from dspark_ops.facts import jumbo, rank, routes, sysctl, system
+from dspark_ops.facts.snapshot import pair_from
+from dspark_ops.report.models import Report, now
+from dspark_ops.transport.base import Probe
+from dspark_ops.transport.ssh import read_pair
+
+CHECKS = ("reach.ssh", "fabric.*", "nccl.*")
+
+
+def probes(site: Site, role: Role) -> tuple[Probe, ...]:
+    """What the fabric's checks read on one node, the pings over the rails included."""
+    return (
+        *rank.PROBES,
+        *jumbo.probes(site, role),
+        *look.PROBES,
+        *look.touch_probes(site, role),
+        *routes.PROBES,
+        *sysctl.PROBES,
+        *system.PROBES,
+    )
+
+
+def verify(loaded: LoadedSite, *, strict: bool = False) -> Report:
+    """Judge the rails of a site from one reading of each node. strict: a warning is as bad as a failure."""
+    began = now()
+    readings = read_pair(loaded.site, {role: probes(loaded.site, role) for role in ROLES})
+    facts = pair_from(loaded.site, readings)
+    report = run_checks(facts, loaded, only=CHECKS, active=True, strict=strict, started_at=began)
+    return report.model_copy(update={"verb": "fabric verify"})
