@@ -17,15 +17,20 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 def touch_probes(site: Site, role: Role) -> tuple[Probe, ...]:
-    """One small ping over each rail, bound to its port, so that the neighbour table knows the far end."""
+    """One small ping from each rail's port to every rail address of the other node, so that the neighbour tables show
+    who really is at the other end: a port answers ARP for its own address alone, whatever cable the question came by.
+    """
     peer: Role = "worker" if role == "head" else "head"
+    rails = site.fabric.rails
+    # One cable: nothing can be crossed, and each rail's own address is enough.
+    pairs = [(ours, theirs) for ours in rails for theirs in rails if ours is theirs or len(rails) > 2]
     return tuple(
         Command(
-            f"touch.{rail.name}",
-            ("ping", "-n", "-c", "1", "-W", "0.3", "-I", rail.of(role).netdev, str(rail.of(peer).address.ip)),
+            f"touch.{ours.name}.{theirs.name}",
+            ("ping", "-n", "-c", "1", "-W", "0.15", "-I", ours.of(role).netdev, str(theirs.of(peer).address.ip)),
             timeout_s=3.0,
         )
-        for rail in site.fabric.rails
+        for ours, theirs in pairs
     )
 
 
