@@ -17,13 +17,16 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 def touch_probes(site: Site, role: Role) -> tuple[Probe, ...]:
-    """One small ping from each rail's port to every rail address of the other node, so that the neighbour tables show
-    who really is at the other end: a port answers ARP for its own address alone, whatever cable the question came by.
+    """One small ping over each rail, so that the neighbour tables show who really is at the other end.
+
+    The first port also asks for the far addresses of the other rails: a port answers ARP for its own address alone,
+    whatever cable the question came by, so that one answer tells which cable is plugged where.
     """
     peer: Role = "worker" if role == "head" else "head"
     rails = site.fabric.rails
-    # One cable: nothing can be crossed, and each rail's own address is enough.
-    pairs = [(ours, theirs) for ours in rails for theirs in rails if ours is theirs or len(rails) > 2]
+    pairs = [(rail, rail) for rail in rails]
+    if len(rails) > 2:
+        pairs += [(rails[0], other) for other in rails[1:]]
     return tuple(
         Command(
             f"touch.{ours.name}.{theirs.name}",
