@@ -1,0 +1,156 @@
+"""`fabric apply` and `fabric restore`: nothing before consent, nothing confirmed unproven, both nodes or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspark_ops.config.load import LoadedSite
+from dspark_ops.errors import NoVerdictError, RefusedError
+from dspark_ops.fabric import apply as subject
+from dspark_ops.report.models import Change, Report
+from tests.unit.deploy.played_pair import LOST, PlayedPair, failed, played
+from tests.unit.doctor.pair_fixture import load_case_site
+
+FILE = Change(node="head", what="rails: /etc/netplan/60-dspark-fabric.yaml", diff="+ addresses")
+
+
+@pytest.fixture
+def loaded() -> LoadedSite:
+    return load_case_site()
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlayedPair:
+    pair = PlayedPair(
+        answers={step: played(changes=[FILE]) for step in ("plan", "fabric", "restore")}, playbook="fabric.yml"
+    )
+    pair.connect(monkeypatch, tmp_path, subject)
+    return pair
+
+
+@pytest.fixture
+def apply(pair: PlayedPair, loaded: LoadedSite) -> Callable[..., Report]:
+    return lambda **more: subject.apply(loaded, consent=pair.asked.append, progress=lambda _: None, **more)
+
+
+@pytest.fixture
+def restore(pair: PlayedPair, loaded: LoadedSite) -> Callable[..., Report]:
+    return lambda **more: subject.restore(loaded, consent=pair.asked.append, progress=lambda _: None, **more)
+
+
+def test_apply_asks_applies_proves_and_only_then_confirms(pair: PlayedPair, apply: Callable[..., Report]) -> None:
+    report = apply()
+    assert pair.runs == ["plan", "fabric", "confirm"]
+    assert [phase.name for phase in report.phases] == ["reach", "plan", "fabric", "prove", "confirm"]
+    assert (report.verdict, report.exit_code) == ("changed", 0)
+    assert FILE.what in pair.asked[0]
+    assert "cross 2 rails both ways" in report.message
+
+
+def test_a_rail_that_carries_no_full_packet_is_never_confirmed(pair: PlayedPair, apply: Callable[..., Report]) -> None:
+    pair.silent_rail = "p0b"
+    report = apply()
+    assert pair.runs == ["plan", "fabric", "revert"]
+    assert (report.verdict, report.exit_code) == ("restored", 5)
+    assert "rail p0b" in report.message
+
+
+def test_a_login_that_fails_after_the_change_reverts(
+    pair: PlayedPair, apply: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change played well, but nobody can log in anew: what Ansible's kept connection saw proves nothing."""
+    read: Callable[..., Any] = pair.read
+
+    def lost_after_the_change(*args: Any, **more: Any) -> Any:
+        if "fabric" in pair.runs and "revert" not in pair.runs:
+            pair.readings["worker"] = {"reachable": False, "error": "spark-worker: no answer within 10 s"}
+        else:
+            pair.readings.clear()
+        return read(*args, **more)
+
+    monkeypatch.setattr("dspark_ops.fabric.transaction.read_pair", lost_after_the_change)
+    report = apply()
+    assert pair.runs == ["plan", "fabric", "revert"]
+    assert (report.verdict, report.exit_code) == ("restored", 5)
+    assert "cannot log in any more" in report.message
+
+
+def test_a_conflict_is_refused_before_anybody_is_asked(pair: PlayedPair, apply: Callable[..., Report]) -> None:
+    pair.answers["plan"] = failed("/etc/netplan/98.yaml gives enp1s0f0np0 192.168.177.12/24 [fabric.foreign_netplan]")
+    with pytest.raises(RefusedError, match="configures|gives") as caught:
+        apply()
+    assert caught.value.exit_code == 4
+    assert (pair.runs, pair.asked) == (["plan"], [])
+
+
+def test_a_lost_node_while_planning_is_no_verdict(pair: PlayedPair, apply: Callable[..., Report]) -> None:
+    pair.answers["plan"] = LOST
+    with pytest.raises(NoVerdictError):
+        apply()
+    assert pair.asked == []
+
+
+def test_nothing_to_change_still_proves_and_settles_what_a_killed_run_left(
+    pair: PlayedPair, apply: Callable[..., Report]
+) -> None:
+    pair.answers["plan"] = played()
+    report = apply()
+    assert pair.runs == ["plan", "confirm"]
+    assert (report.verdict, report.exit_code, report.changes) == ("unchanged", 0, ())
+    assert pair.asked == []
+
+
+@pytest.mark.parametrize("verb", ["apply", "restore"])
+def test_check_changes_nothing(pair: PlayedPair, verb: str, request: pytest.FixtureRequest) -> None:
+    report = request.getfixturevalue(verb)(check=True, diff=True)
+    assert pair.runs == ["plan"]
+    assert (report.verdict, report.changes[0].diff) == ("planned", "+ addresses")
+
+
+def test_an_interrupt_reverts_and_ends_with_130(pair: PlayedPair, apply: Callable[..., Report]) -> None:
+    pair.answers["fabric"] = KeyboardInterrupt()
+    report = apply()
+    assert pair.runs == ["plan", "fabric", "revert"]
+    assert (report.verdict, report.exit_code, report.left) == ("interrupted", 130, ())
+
+
+def test_restore_is_proven_by_a_login_alone_because_the_rails_may_have_no_address_then(
+    pair: PlayedPair, restore: Callable[..., Report]
+) -> None:
+    pair.silent_rail = "p0a"
+    report = restore()
+    assert pair.runs == ["plan", "restore", "confirm"]
+    assert (report.verdict, report.exit_code) == ("changed", 0)
+
+
+def test_restore_of_an_edited_file_is_refused(pair: PlayedPair, restore: Callable[..., Report]) -> None:
+    pair.answers["plan"] = failed("60-dspark-fabric.yaml was edited since [fabric.edited]")
+    with pytest.raises(RefusedError, match="edited since"):
+        restore()
+    assert pair.asked == []
+
+
+def test_nothing_to_restore_changes_nothing_and_asks_nobody(pair: PlayedPair, restore: Callable[..., Report]) -> None:
+    pair.answers["plan"] = played()
+    report = restore()
+    assert (report.verdict, report.exit_code, pair.runs, pair.asked) == ("unchanged", 0, ["plan"], [])
+
+
+def test_consent_to_touch_the_management_path_reaches_the_nodes_only_when_given(
+    pair: PlayedPair, loaded: LoadedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    play = pair.play
+
+    def watch(*args: Any, **more: Any) -> Any:
+        told.append(more["variables"]["fabric_allow_management"])
+        return play(*args, **more)
+
+    monkeypatch.setattr(subject, "run_playbook", watch)
+    for allowed in (False, True):
+        subject.apply(loaded, consent=pair.asked.append, progress=lambda _: None, check=True, allow_management=allowed)
+    assert told == [False, True]
