@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dspark_ops.config.models import ROLES, Role, Site
+from dspark_ops.fabric.gid_pin import pin_problems
 from dspark_ops.facts.rank import RANK_CONTAINER
 from dspark_ops.facts.snapshot import NodeFacts, PairFacts
 
@@ -78,7 +79,17 @@ def start_guards(site: Site, pair: PairFacts) -> list[Refusal]:
     for role in ROLES:
         out += _rails(site, pair.of(role))
         out += _memory(site, pair.of(role))
-    return out + _ports(site, pair.head)
+    return out + _ports(site, pair.head) + _gid_pin(site, pair)
+
+
+def _gid_pin(site: Site, pair: PairFacts) -> list[Refusal]:
+    """A pinned index that one device does not have hangs the pair after the model is loaded."""
+    if site.fabric.gid_index is None:
+        return []
+    wrong, unread = pin_problems(site, site.fabric.gid_index, pair)
+    told = [*wrong, *(f"{what} could not be read" for what in unread)]
+    remedy = "remove fabric.gid_index: unset, NCCL finds the right entry of each device"
+    return [Refusal("fabric.gid_index_valid", text, remedy) for text in told]
 
 
 def _memory(site: Site, node: NodeFacts) -> list[Refusal]:

@@ -81,7 +81,7 @@ def test_a_login_that_fails_after_the_change_reverts(
 
 def test_a_conflict_is_refused_before_anybody_is_asked(pair: PlayedPair, apply: Callable[..., Report]) -> None:
     pair.answers["plan"] = failed("/etc/netplan/98.yaml gives enp1s0f0np0 192.168.177.12/24 [fabric.foreign_netplan]")
-    with pytest.raises(RefusedError, match="configures|gives") as caught:
+    with pytest.raises(RefusedError, match="192") as caught:
         apply()
     assert caught.value.exit_code == 4
     assert (pair.runs, pair.asked) == (["plan"], [])
