@@ -12,9 +12,9 @@ from dspark_ops.ansible_run.runner import run_playbook
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role, Site
 from dspark_ops.deploy.reach import reach
-from dspark_ops.errors import DsparkError, NoVerdictError, RefusedError
+from dspark_ops.errors import DsparkError
 from dspark_ops.exitcodes import ExitCode
-from dspark_ops.fabric.apply import Consent, counted, rail_variables, raise_unjudged, render_plan
+from dspark_ops.fabric.apply import Consent, counted, judged, rail_variables, render_plan
 from dspark_ops.fabric.transaction import FabricTransaction, open_entries, prove
 from dspark_ops.report.models import Change, Report, Verdict
 from dspark_ops.report.recorder import Progress, Recorder
@@ -22,9 +22,9 @@ from dspark_ops.report.recorder import Progress, Recorder
 # earlyoom kills at its default threshold an engine that merely starts: leave it, give it low thresholds, or remove it.
 Earlyoom = Literal["leave", "configure", "absent"]
 
-APPLY_PHASES = ("baseline", "fabric", "verify", "confirm")
+APPLY_PHASES = ("baseline", "fabric", "prove", "settle")
 # With nothing to change: a run that was killed before its confirmation has left a revert armed on the nodes.
-SETTLE_PHASES = ("verify", "confirm")
+SETTLE_PHASES = ("prove", "settle")
 
 
 class _PhaseFailedError(DsparkError):
@@ -65,8 +65,6 @@ def bootstrap(
             readings = reach(site, recorder)
         users = {role: readings[role].user or "" for role in ROLES}
         run = _Bootstrap(loaded, recorder, host_variables(site, users), open_entries(readings), diff, earlyoom)
-        with recorder.phase("precheck"):
-            run.precheck()
         with recorder.phase("plan") as note:
             planned = run.predict()
             note.detail = counted(len(planned))
@@ -91,25 +89,9 @@ class _Bootstrap:
     diff: bool
     earlyoom: Earlyoom = "leave"
 
-    def precheck(self) -> None:
-        """Ask both nodes for what forbids it; nothing is changed."""
-        result = self._play("precheck")
-        raise_unjudged(result)
-        if result.failures:
-            lines = [f"  - {f.node}: {f.message}" for f in result.failures]
-            raise RefusedError(
-                "refused before anything was changed:\n" + "\n".join(lines),
-                hint="`dspark-ops doctor` shows the whole picture",
-            )
-
     def predict(self) -> tuple[Change, ...]:
-        """What would change, from the playbook itself in check mode."""
-        result = self._play("baseline", "fabric", check=True)
-        raise_unjudged(result)
-        if not result.ok:
-            lines = [f"{f.node}: {f.task}: {f.message}" for f in result.failures]
-            raise NoVerdictError("what would change cannot be told: " + "; ".join(lines), hint=f"see {result.log}")
-        return self._shown(result)
+        """What forbids it and what would change, from the playbook itself in check mode: one run for both."""
+        return self._shown(judged(self._play("precheck", "baseline", "fabric", check=True)))
 
     def apply(self, phases: Sequence[str]) -> Report:
         """The given phases in order; the fabric is put back on both nodes when anything of it fails."""
@@ -118,9 +100,10 @@ class _Bootstrap:
             for phase in phases:
                 begun = phase
                 with self.recorder.phase(phase) as note:
-                    self._step(phase)
-                    if phase == "verify":
+                    if phase == "prove":
                         note.detail = prove(self.loaded.site)
+                    else:
+                        self._step(phase)
         except (DsparkError, KeyboardInterrupt) as failure:
             return self._undo(begun, failure)
         count = len(self.recorder.changes)
@@ -154,7 +137,8 @@ class _Bootstrap:
         return self.recorder.report(verdict, code, why, next_step="dspark-ops doctor", left=left)
 
     def _step(self, phase: str) -> None:
-        result = self._play(phase)
+        # Verifying and confirming are one run: a host that fails the first ends the run before the second.
+        result = self._play(*(("verify", "confirm") if phase == "settle" else (phase,)))
         self.recorder.changes.extend(self._shown(result))
         if result.unreachable:
             raise _PhaseFailedError(f"{phase}: {' and '.join(result.unreachable)} could not be reached any more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from dspark_ops.report.recorder import Progress, Recorder
 
 Consent = Callable[[str], None]
 PLAYBOOK = "fabric.yml"
+_CHECK_ID = re.compile(r"\[[a-z]+\.[a-z0-9_]+\]")
 
 
 def rail_variables(site: Site) -> dict[Role, dict[str, object]]:
@@ -125,15 +127,7 @@ class _FabricRun:
 
     def predict(self, *tags: str) -> tuple[Change, ...]:
         """What forbids it and what would change, from the playbook itself in check mode."""
-        result = self._play(*tags, check=True)
-        raise_unjudged(result)
-        if result.failures:
-            lines = [f"  - {f.node}: {f.message}" for f in result.failures]
-            raise RefusedError(
-                "refused before anything was changed:\n" + "\n".join(lines),
-                hint="`dspark-ops fabric show` shows what is there, `dspark-ops fabric verify` judges it",
-            )
-        return self._shown(result)
+        return self._shown(judged(self._play(*tags, check=True)))
 
     def carry_out(self, steps: tuple[str, ...], unchanged: str) -> Report:
         """The steps in order; both nodes are put back when one fails."""
@@ -191,15 +185,29 @@ class _FabricRun:
         return tuple(change.model_copy(update={"diff": None}) for change in result.changes)
 
 
-def raise_unjudged(result: PlayResult) -> None:
-    """A run that lost a node, or failed as a whole (over time, by a crash), has judged nothing."""
+def judged(result: PlayResult) -> PlayResult:
+    """The prediction of a run in check mode, once it is one.
+
+    Raises:
+        RefusedError: a check of ours forbids the change; its id stands in the message.
+        NoVerdictError: a node was lost, or the run broke: nothing was judged.
+    """
     if result.unreachable:
         raise NoVerdictError(
             f"{' and '.join(result.unreachable)} could not be reached by Ansible; nothing was changed",
             hint=f"its own words are in {result.log}",
         )
-    whole = [failure.message for failure in result.failures if failure.node is None]
-    if whole or (not result.ok and not result.failures):
-        raise NoVerdictError(
-            "; ".join(whole) or f"ansible-playbook ended with {result.rc}", hint=f"its log: {result.log}"
+    refusals = [f for f in result.failures if f.node is not None and _CHECK_ID.search(f.message)]
+    if refusals:
+        lines = [f"  - {f.node}: {f.message}" for f in refusals]
+        raise RefusedError(
+            "refused before anything was changed:\n" + "\n".join(lines),
+            hint="`dspark-ops fabric show` shows what is there, `dspark-ops doctor` judges it",
         )
+    if not result.ok:
+        told = [f"{f.node or 'pair'}: {f.task}: {f.message}" for f in result.failures]
+        raise NoVerdictError(
+            "what would change cannot be told: " + ("; ".join(told) or f"ansible-playbook ended with {result.rc}"),
+            hint=f"its log: {result.log}",
+        )
+    return result

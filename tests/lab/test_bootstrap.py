@@ -102,7 +102,7 @@ def test_from_unconfigured_ports_as_check_foretold_and_then_zero_changes(unconfi
     assert (check.rc, check.document()["changes"]) == (0, [])
 
 
-@pytest.mark.parametrize("phase", ["baseline ...", "fabric ...", "confirm ..."])
+@pytest.mark.parametrize("phase", ["baseline ...", "fabric ...", "settle ..."])
 def test_a_bootstrap_that_is_killed_is_finished_by_the_next_one(unconfigured: Operator, phase: str) -> None:
     delay = 2.0 if phase.startswith(("baseline", "fabric")) else 0.5
     assert unconfigured.kill_at("bootstrap", phase, "--yes", delay_s=delay)
@@ -115,10 +115,10 @@ def test_a_bootstrap_that_is_killed_is_finished_by_the_next_one(unconfigured: Op
 
 
 def test_kills_in_the_phases_that_change_nothing_leave_nothing_to_finish(unconfigured: Operator) -> None:
-    for phase in ("reach ...", "precheck ...", "plan ..."):
+    for phase in ("reach ...", "plan ..."):
         assert unconfigured.kill_at("bootstrap", phase, "--yes", delay_s=0.1 if phase.startswith("reach") else 1.0)
         assert all("60-dspark" not in unconfigured.on(role, "ls", "/etc/netplan") for role in HOSTS)
-    assert unconfigured.kill_at("bootstrap", "verify ...", "--yes", delay_s=0.5)
+    assert unconfigured.kill_at("bootstrap", "prove ...", "--yes", delay_s=0.1)
     done = unconfigured.run("bootstrap", "--yes", "--json")
     assert done.rc == 0, done
     assert_prepared(unconfigured)
@@ -162,7 +162,7 @@ def test_a_stopped_docker_is_started(operator: Operator) -> None:
 def test_an_interrupt_puts_the_rails_back(left_unconfigured: Operator) -> None:
     """Ctrl-C while the rails are being verified: exit 130, and both nodes have no file of ours."""
     process = left_unconfigured.begin("bootstrap", "--yes")
-    assert wait_for_line(process, "verify ...", 240)
+    assert wait_for_line(process, "prove ...", 240)
     process.send_signal(2)
     assert process.wait(timeout=120) == 130
     for role in HOSTS:

@@ -55,10 +55,10 @@ def test_each_node_is_told_its_own_ports_and_the_other_ends_address(make_site: S
 
 def test_all_phases_in_order_after_consent_to_a_plan_that_names_node_and_file(pair: Pair, loaded: LoadedSite) -> None:
     report = pair.run(loaded)
-    assert pair.runs == ["precheck", "plan", "baseline", "fabric", "verify", "confirm"]
+    assert pair.runs == ["plan", "baseline", "fabric", "verify+confirm"]
     assert (report.verdict, report.exit_code) == ("changed", 0)
     assert [(c.node, c.what, c.diff) for c in report.changes] == [("worker", RAILS.what, None)]
-    assert [phase.name for phase in report.phases] == ["reach", *pair.runs]
+    assert [phase.name for phase in report.phases] == ["reach", "plan", "baseline", "fabric", "prove", "settle"]
     assert len(pair.asked) == 1
     assert "worker" in pair.asked[0]
     assert RAILS.what in pair.asked[0]
@@ -95,16 +95,15 @@ def test_a_node_that_cannot_be_used_ends_it_before_any_play(
 def test_a_failed_precheck_refuses_with_the_nodes_own_words_and_nothing_else_runs(
     pair: Pair, loaded: LoadedSite
 ) -> None:
-    pair.answers["precheck"] = failed("/etc/netplan/98.yaml configures enp1s0f0np0 [fabric.foreign_netplan]")
+    pair.answers["plan"] = failed("/etc/netplan/98.yaml configures enp1s0f0np0 [fabric.foreign_netplan]")
     with pytest.raises(RefusedError) as caught:
         pair.run(loaded)
     assert caught.value.exit_code == 4
     assert "worker: /etc/netplan/98.yaml configures enp1s0f0np0" in caught.value.message
-    assert pair.runs == ["precheck"]
+    assert pair.runs == ["plan"]
     assert pair.asked == []
 
 
-@pytest.mark.parametrize("phase", ["precheck", "plan"])
 @pytest.mark.parametrize(
     "answer",
     [
@@ -114,15 +113,15 @@ def test_a_failed_precheck_refuses_with_the_nodes_own_words_and_nothing_else_run
     ],
 )
 def test_what_keeps_the_question_from_being_answered_is_no_verdict(
-    pair: Pair, loaded: LoadedSite, phase: str, answer: Answer
+    pair: Pair, loaded: LoadedSite, answer: Answer
 ) -> None:
     """A precheck that was cut off has refused nothing: exit 3, not 4."""
-    pair.answers[phase] = answer
+    pair.answers["plan"] = answer
     with pytest.raises(DsparkError) as caught:
         pair.run(loaded)
     assert caught.value.exit_code == 3
     assert "None" not in caught.value.message
-    assert pair.runs[-1] == phase
+    assert pair.runs == ["plan"]
     assert pair.asked == []
 
 
@@ -132,25 +131,25 @@ def test_a_declined_plan_runs_nothing_more(pair: Pair, loaded: LoadedSite) -> No
 
     with pytest.raises(RefusedError, match="declined"):
         bootstrap(loaded, consent=decline, progress=lambda _: None)
-    assert pair.runs == ["precheck", "plan"]
+    assert pair.runs == ["plan"]
 
 
 def test_check_shows_the_plan_and_asks_and_changes_nothing(pair: Pair, loaded: LoadedSite) -> None:
     report = pair.run(loaded, check=True)
     assert (report.verdict, report.exit_code, report.changes[0].what) == ("planned", 0, RAILS.what)
-    assert pair.runs == ["precheck", "plan"]
+    assert pair.runs == ["plan"]
     assert pair.asked == []
 
 
 def test_with_nothing_to_change_an_earlier_run_is_settled_and_nobody_is_asked(pair: Pair, loaded: LoadedSite) -> None:
     pair.answers["plan"] = played()
     report = pair.run(loaded)
-    assert pair.runs == ["precheck", "plan", "verify", "confirm"]
+    assert pair.runs == ["plan", "verify+confirm"]
     assert (report.verdict, report.exit_code, report.changes) == ("unchanged", 0, ())
     assert pair.asked == []
 
 
-@pytest.mark.parametrize("phase", ["fabric", "verify"])
+@pytest.mark.parametrize("phase", ["fabric", "verify+confirm"])
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -171,15 +170,15 @@ def test_once_the_rails_may_have_changed_any_failure_puts_both_back(
     assert (report.verdict, report.exit_code, report.left) == ("restored", 5, ())
     assert words in report.message
     assert "as they were" in report.message
-    assert [p.status for p in report.phases if p.name == phase] == ["failed"]
+    assert [p.name for p in report.phases if p.status == "failed"] == [{"fabric": "fabric"}.get(phase, "settle")]
 
 
 def test_a_confirmation_that_one_node_may_have_had_is_not_called_restored(pair: Pair, loaded: LoadedSite) -> None:
     """The head was confirmed, the worker was lost: the revert passes the head over, so the two may differ now."""
-    pair.answers["confirm"] = LOST
+    pair.answers["verify+confirm"] = LOST
     pair.journals["head"] = "confirmed"
     report = pair.run(loaded)
-    assert pair.runs[-2:] == ["confirm", "revert"]
+    assert pair.runs[-2:] == ["verify+confirm", "revert"]
     assert (report.verdict, report.exit_code) == ("restore-incomplete", 6)
     assert "already confirmed" in report.left[0]
     assert "as they were" not in report.message
@@ -219,7 +218,7 @@ def test_a_node_that_put_itself_back_meanwhile_is_restored(pair: Pair, loaded: L
 def test_rails_that_do_not_carry_full_packets_are_never_confirmed(pair: Pair, loaded: LoadedSite) -> None:
     pair.silent_rail = "p0b"
     report = pair.run(loaded)
-    assert pair.runs[-2:] == ["verify", "revert"]
+    assert pair.runs[-2:] == ["fabric", "revert"]
     assert (report.verdict, report.exit_code) == ("restored", 5)
     assert "rail p0b" in report.message
 
@@ -227,7 +226,7 @@ def test_rails_that_do_not_carry_full_packets_are_never_confirmed(pair: Pair, lo
 def test_a_failed_baseline_leaves_the_rails_alone_and_says_what_may_be_left(pair: Pair, loaded: LoadedSite) -> None:
     pair.answers["baseline"] = failed("apt is broken [host.packages]")
     report = pair.run(loaded)
-    assert pair.runs == ["precheck", "plan", "baseline"]
+    assert pair.runs == ["plan", "baseline"]
     assert (report.verdict, report.exit_code) == ("restore-incomplete", 6)
     assert "baseline" in report.left[0]
 
@@ -237,8 +236,7 @@ def test_a_failed_baseline_leaves_the_rails_alone_and_says_what_may_be_left(pair
     [
         ("baseline", ["baseline"], 1),
         ("fabric", ["fabric", "revert"], 0),
-        ("verify", ["verify", "revert"], 0),
-        ("confirm", ["confirm", "revert"], 0),
+        ("verify+confirm", ["verify+confirm", "revert"], 0),
     ],
 )
 def test_an_interrupt_undoes_and_ends_with_130(
@@ -264,5 +262,5 @@ def test_the_site_is_locked_while_it_runs_and_free_afterwards(
 
     monkeypatch.setattr(subject, "run_playbook", watch)
     pair.run(loaded)
-    assert held == [1] * 6
+    assert held == [1] * 4
     assert inherited_descriptors() == ()

@@ -10,7 +10,7 @@ from tests.unit.doctor.pair_fixture import base_document, load_case_site, pair_f
 
 
 def drifted(role: str, hca: str, index: int, to: int) -> dict[str, Any]:
-    """The case in which one entry of one device has moved, as seen within half an hour (tonyd2wild DSpark-Vision #38)."""
+    """One entry of one device has moved, as was seen within half an hour (tonyd2wild DSpark-Vision issue 38)."""
     device = next(item for item in base_document()[role]["rdma"] if item["name"] == hca)
     gids = [dict(gid, index=to if gid["index"] == index else gid["index"]) for gid in device["gids"]]
     return {"set": [[[role, "rdma", hca, "gids"], gids]]}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def described(node: Node, *, root: Path = Path("/lab"), from_snapshot: bool = Fa
 
 
 def options(argv: list[str], name: str) -> list[str]:
-    return [value for flag, value in zip(argv, argv[1:], strict=False) if flag == name]
+    return [value for flag, value in pairwise(argv) if flag == name]
 
 
 def fields(option: str) -> dict[str, str]:
@@ -129,29 +130,22 @@ def test_a_recycled_process_id_is_not_ours_and_is_never_ended(
     assert impostor.poll() is None
 
 
-def test_an_emulator_of_another_lab_is_not_ours(tmp_path: Path) -> None:
-    """Same program name, another pid file in its arguments: what two users on one machine look like."""
+@pytest.mark.parametrize("pid_file_of_ours", [False, True])
+def test_only_an_emulator_with_our_pid_file_is_ours_to_end(tmp_path: Path, pid_file_of_ours: bool) -> None:
+    """Same program, another pid file among its arguments: what two users on one machine look like."""
     lab = paths(tmp_path)
-    program = tmp_path / machine.PROGRAM
-    program.symlink_to(sys.executable)
-    argv = [str(program), "-c", "import time; time.sleep(60)", "-pidfile"]
-    for named, ours in ((tmp_path / "other.pid", False), (machine.pid_file(lab, HEAD), True)):
-        process = subprocess.Popen([*argv, str(named)])
-        try:
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            machine.pid_file(lab, HEAD).write_text(f"{process.pid}\n")
-            assert (machine.pid(lab, HEAD) == process.pid) is ours
-            if ours:
-                monkey_patience(process, lab)
-        finally:
-            process.kill()
-            process.wait()
-
-
-def monkey_patience(process: subprocess.Popen[bytes], lab: VmPaths) -> None:
-    """Our own emulator without a monitor is ended by signal."""
-    assert process.poll() is None
-    assert lab.state.is_dir()
+    named = machine.pid_file(lab, HEAD) if pid_file_of_ours else tmp_path / "other.pid"
+    process = subprocess.Popen(
+        [machine.PROGRAM, "-c", "import time; time.sleep(60)", "-pidfile", str(named)], executable=sys.executable
+    )
+    try:
+        machine.pid_file(lab, HEAD).write_text(f"{process.pid}\n")
+        assert (machine.pid(lab, HEAD) == process.pid) is pid_file_of_ours
+        assert machine.stop(lab, HEAD) is pid_file_of_ours
+        assert (process.poll() == -signal.SIGTERM) is pid_file_of_ours
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_taken_ssh_port_is_left_to_its_owner() -> None:

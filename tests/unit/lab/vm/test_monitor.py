@@ -94,7 +94,7 @@ def test_an_emulator_that_goes_away_is_no_answer(tmp_path: Path) -> None:
     with (
         emulator(tmp_path / "m", lambda _: None),
         Monitor(tmp_path / "m") as monitor,
-        pytest.raises(NoVerdictError, match="went away|did not end"),
+        pytest.raises(NoVerdictError, match=r"went away|did not end"),
     ):
         monitor.pause()
 
