@@ -144,3 +144,63 @@ def restore(
         diff=diff,
     )
     raise typer.Exit(finish(report, as_json=as_json))
+
+
+@app.command()
+def watch(
+    site: SiteOption = DEFAULT_SITE,
+    seconds: Annotated[float, typer.Option("--seconds", help="How long to count, 1 to 3600.")] = 10.0,
+    floor_mb: Annotated[
+        int, typer.Option("--floor-mb", min=0, help="Fewer megabytes than this in all say nothing about a split.")
+    ] = 100,
+    strict: Annotated[bool, typer.Option("--strict", help="A warning is as bad as a failure.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what was seen for good results too.")] = False,
+    as_json: JsonOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """Count what the rails carry meanwhile, and judge how it is split: per device, per cage, per PCIe half.
+
+    Only reads. Exit 1: the split is wrong, or errors grew. 3: too few bytes, or counters that were reset: no verdict.
+    """
+    from dspark_ops.config.load import load_site
+    from dspark_ops.fabric.watch import watch as run
+
+    report = run(
+        load_site(site, overrides=overrides or ()),
+        seconds=seconds,
+        progress=progress_printer(),
+        floor_bytes=floor_mb * 1_000_000,
+        strict=strict,
+    )
+    raise typer.Exit(finish(report, as_json=as_json, verbose=verbose))
+
+
+@app.command(name="test")
+def load(
+    site: SiteOption = DEFAULT_SITE,
+    seconds: Annotated[int, typer.Option("--seconds", help="Of each run, 1 to 60.")] = 3,
+    size_bytes: Annotated[int, typer.Option("--size-bytes", help="Of each write.")] = 65536,
+    queue_pairs: Annotated[int, typer.Option("--queue-pairs", help="Of each run, 1 to 64.")] = 4,
+    strict: Annotated[bool, typer.Option("--strict", help="A warning is as bad as a failure.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what was seen for good results too.")] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """Load the rails with ib_write_bw, one by one and all together, and judge the rates by measured bands.
+
+    Refused, exit 4, beside an engine that serves or starts. Soft-RoCE is measured and judged against no band.
+    """
+    from dspark_ops.config.load import load_site
+    from dspark_ops.fabric.perf import run_test
+
+    report = run_test(
+        load_site(site, overrides=overrides or ()),
+        seconds=seconds,
+        size_bytes=size_bytes,
+        queue_pairs=queue_pairs,
+        progress=progress_printer(),
+        consent=lambda plan: consent(plan, yes=yes),
+        strict=strict,
+    )
+    raise typer.Exit(finish(report, as_json=as_json, verbose=verbose))

@@ -46,10 +46,20 @@ class LinkState:
 
 @dataclass(frozen=True)
 class Wiring:
-    """Where the ends are: the two nodes' namespaces and the dark one."""
+    """Where the ends are: the two nodes' namespaces and the dark one.
+
+    crossed: with two cables, cage 0 of the head faces cage 1 of the worker and 1 faces 0; both halves go along.
+    """
 
     nodes: Mapping[str, Namespace]
     dark: Namespace
+    crossed: bool = False
+
+    def far(self, port: Port, cables: int) -> Port:
+        """The worker's port that faces this port of the head."""
+        if not self.crossed or cables < 2:
+            return port
+        return next(other for other in PORTS if other.half == port.half and other.cage != port.cage)
 
     def correct(self, cables: int) -> dict[tuple[str, str], bool]:
         """(node name, port name) -> whether the port is there and its far end lies where `cables` wants it."""
@@ -58,13 +68,13 @@ class Wiring:
         verdict: dict[tuple[str, str], bool] = {}
         for port in PORTS:
             if port.cage < cables:
-                ends = (seen[HEAD.name].get(port.name), seen[WORKER.name].get(port.name))
-                joined = _joined(*ends)
-                verdict[HEAD.name, port.name] = verdict[WORKER.name, port.name] = joined
+                far = self.far(port, cables)
+                ends = (seen[HEAD.name].get(port.name), seen[WORKER.name].get(far.name))
+                verdict[HEAD.name, port.name] = verdict[WORKER.name, far.name] = _joined(*ends)
             else:
                 for node in NODES:
-                    far = dark.get(dark_name(node, port))
-                    verdict[node.name, port.name] = _joined(seen[node.name].get(port.name), far)
+                    end = dark.get(dark_name(node, port))
+                    verdict[node.name, port.name] = _joined(seen[node.name].get(port.name), end)
         return verdict
 
     def plug(self, cables: int) -> tuple[str, ...]:
@@ -77,11 +87,14 @@ class Wiring:
         verdict = self.correct(cables)
         for port in PORTS:
             if port.cage < cables:
+                far = self.far(port, cables)
                 if not verdict[HEAD.name, port.name]:
-                    self._remove(port, NODES)
-                    self._pair(HEAD, port, self.nodes[WORKER.name], port.name, port.mac(WORKER))
-                    laid += [f"{node.name}/{port.name}" for node in NODES]
-                self._up(port, NODES)
+                    self._remove(port, [HEAD])
+                    self._remove(far, [WORKER])
+                    self._pair(HEAD, port, self.nodes[WORKER.name], far.name, far.mac(WORKER))
+                    laid += [f"{HEAD.name}/{port.name}", f"{WORKER.name}/{far.name}"]
+                self._up(port, [HEAD])
+                self._up(far, [WORKER])
                 continue
             for node in NODES:
                 if not verdict[node.name, port.name]:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dspark_ops.errors import ConfigError, NoVerdictError
@@ -27,8 +27,17 @@ _TRIM = (
 )
 
 
-def build_debian_root(tar: Path, packages: Sequence[str], *, log: Path, suite: str = "bookworm") -> None:
+def build_debian_root(
+    tar: Path,
+    packages: Sequence[str],
+    *,
+    log: Path,
+    suite: str = "bookworm",
+    early_files: Mapping[str, str] | None = None,
+) -> None:
     """Build the root tar with `packages` at `tar`; it appears there complete or not at all.
+
+    `early_files` (path below the root -> text) are there before the packages are set up, for what their set-up reads.
 
     Root only. The archives are those of the machine's apt configuration, and the certificates that the machine trusts
     beyond Debian's own set are trusted in the root as well, so apt works in it where it works on the machine.
@@ -51,6 +60,10 @@ def build_debian_root(tar: Path, packages: Sequence[str], *, log: Path, suite: s
         certificates.mkdir()
         for name, pem in machine_certificates().items():
             (certificates / name).write_text(pem + "\n", encoding="utf-8")
+        for name, text in (early_files or {}).items():
+            early = work / "early" / name
+            early.parent.mkdir(parents=True, exist_ok=True)
+            early.write_text(text, encoding="utf-8")
         command = _mmdebstrap(partial, packages, suite=suite, work=work)
         try:
             with log.open("w", encoding="utf-8") as out:
@@ -76,9 +89,12 @@ def build_debian_root(tar: Path, packages: Sequence[str], *, log: Path, suite: s
             partial.unlink(missing_ok=True)
 
 
-def debian_root_key(packages: Sequence[str], *, suite: str = "bookworm") -> str:
-    """Twelve hex digits that change when the packages, the suite, the archives or the recipe do."""
+def debian_root_key(
+    packages: Sequence[str], *, suite: str = "bookworm", early_files: Mapping[str, str] | None = None
+) -> str:
+    """Twelve hex digits that change when the packages, the suite, the archives, the early files or the recipe do."""
     parts = [str(ROOT_RECIPE_VERSION), suite, *sorted(packages), *(s.line() for s in debian_sources(suite))]
+    parts += [f"{name}={text}" for name, text in sorted((early_files or {}).items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
@@ -121,4 +137,6 @@ def _mmdebstrap(tar: Path, packages: Sequence[str], *, suite: str, work: Path) -
         *(f"--dpkgopt={rule}" for rule in _TRIM),
         f"--customize-hook={trust}",
     ]
+    if (work / "early").is_dir():
+        options.append(f'--essential-hook=cp -r {work}/early/. "$1/"')
     return ["mmdebstrap", *options, suite, str(tar), str(work / "sources.list")]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dspark_ops.errors import NoVerdictError, RefusedError
-from dspark_ops.lab.layout import LABEL, NETWORK, NODES, USER, LabPaths, Node
+from dspark_ops.lab.identity import key_files, tar_of
+from dspark_ops.lab.layout import LABEL, NETWORK, NODES, LabPaths, Node
 from dspark_ops.lab.ssh_access import ensure_keypair
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-_USER_ID = 1000
 #: Bits of the capability sets; --privileged asks for all and is refused where the machine itself lacks one.
 _CAPABILITIES = (
     "CHOWN",
@@ -181,25 +179,10 @@ def _put_identity(container: Container, node: Node, paths: LabPaths) -> None:
     host = paths.state / f"{node.name}.hostkey"
     fresh = host.with_suffix(".making")
     public = ensure_keypair(fresh, node.name)
-    files = [
-        ("etc/ssh/ssh_host_ed25519_key", fresh.read_text(encoding="ascii"), 0o600, 0),
-        ("etc/ssh/ssh_host_ed25519_key.pub", public + "\n", 0o644, 0),
-        (f"home/{USER}/.ssh/authorized_keys", login + "\n", 0o600, _USER_ID),
-    ]
-    container.put_archive("/", _tar(files))
+    files = key_files(host_private=fresh.read_text(encoding="ascii"), host_public=public, login_public=login)
+    container.put_archive("/", tar_of(files))
     fresh.unlink()
     fresh.with_name(fresh.name + ".pub").replace(_identity_file(paths, node))
-
-
-def _tar(files: Sequence[tuple[str, str, int, int]]) -> bytes:
-    """A tar of (path, text, mode, uid = gid)."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, text, mode, owner in files:
-            info = tarfile.TarInfo(name)
-            info.size, info.mode, info.uid, info.gid = len(text.encode()), mode, owner, owner
-            tar.addfile(info, io.BytesIO(text.encode()))
-    return buffer.getvalue()
 
 
 def remove_nodes(client: docker.DockerClient, identity: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from dspark_ops.lab.models import DownReport, EngineStatus, LabStatus, LookAlike
 from dspark_ops.lab.network import ensure_network, find_subnet
 from dspark_ops.lab.node_image import ensure_node_image
 from dspark_ops.lab.nodes import container_pid, ensure_container, find_container, host_key
-from dspark_ops.lab.record import LabRecord, read_record, write_record
+from dspark_ops.lab.record import LabRecord, longest, read_record, write_record
 from dspark_ops.lab.ssh_access import answers, wait_until_ready, write_ssh_files
 from dspark_ops.paths import data_dir
 
@@ -37,6 +37,7 @@ def _silent(_: str) -> None:
 def up(
     *,
     cables: int = 2,
+    crossed: bool = False,
     engine: bool = True,
     install_prerequisites: bool = False,
     progress: Progress = _silent,
@@ -48,12 +49,16 @@ def up(
     """
     if cables not in (1, 2):
         raise ConfigError(f"--cables is 1 or 2, not {cables}", hint="a DGX Spark has two QSFP cages")
+    if crossed and cables != 2:
+        raise ConfigError("--crossed needs two cables: one alone cannot be crossed with another")
     prerequisites.require_linux_root()
     paths = lab_paths()
     with lab_lock(paths.lock, wait_s=_WAIT_FOR_LOCK_S, progress=progress):
         paths.log.mkdir(parents=True, exist_ok=True)
         paths.state.chmod(0o700)
-        return _up(paths, cables=cables, engine=engine, install=install_prerequisites, progress=progress)
+        return _up(
+            paths, cables=cables, crossed=crossed, engine=engine, install=install_prerequisites, progress=progress
+        )
 
 
 def down(*, purge: bool = False, progress: Progress = _silent) -> DownReport:
@@ -70,7 +75,7 @@ def status() -> LabStatus:
     return _status(lab_paths())
 
 
-def _up(paths: LabPaths, *, cables: int, engine: bool, install: bool, progress: Progress) -> LabStatus:
+def _up(paths: LabPaths, *, cables: int, crossed: bool, engine: bool, install: bool, progress: Progress) -> LabStatus:
     changed: list[str] = []
     phases: dict[str, float] = {}
 
@@ -98,17 +103,23 @@ def _up(paths: LabPaths, *, cables: int, engine: bool, install: bool, progress: 
                 changed += [f"{node.name} started"] if started else []
             write_ssh_files(paths, subnet, {node.name: host_key(paths, node) for node in NODES})
         with phase("cables"):
-            wiring = _wiring(client, paths)
+            wiring = _wiring(client, paths, crossed=crossed)
             changed += [f"{port} plugged" for port in wiring.plug(cables)]
         with phase("ssh"):
             wait_until_ready(paths)
         known = read_record(paths)
         image_reference = known.engine_image if known else None
-        write_record(paths, LabRecord(cables=cables, engine_image=image_reference, phases_s=_kept(known, phases)))
+        write_record(
+            paths,
+            LabRecord(cables=cables, crossed=crossed, engine_image=image_reference, phases_s=_kept(known, phases)),
+        )
         if engine:
             with phase("engine image"):
                 image_reference = _ensure_engine(host, paths, progress)
-            write_record(paths, LabRecord(cables=cables, engine_image=image_reference, phases_s=_kept(known, phases)))
+            write_record(
+                paths,
+                LabRecord(cables=cables, crossed=crossed, engine_image=image_reference, phases_s=_kept(known, phases)),
+            )
     now = _status(paths)
     if not now.up:
         raise NoVerdictError(
@@ -118,9 +129,7 @@ def _up(paths: LabPaths, *, cables: int, engine: bool, install: bool, progress: 
 
 
 def _kept(known: LabRecord | None, phases: dict[str, float]) -> dict[str, float]:
-    """The longest time seen per phase: what a cold run takes, whatever came after."""
-    before = known.phases_s if known else {}
-    return {name: max(seconds, before.get(name, 0.0)) for name, seconds in phases.items()}
+    return longest(known.phases_s if known else {}, phases)
 
 
 def _ensure_engine(host: DockerHost, paths: LabPaths, progress: Progress) -> str:
@@ -129,9 +138,9 @@ def _ensure_engine(host: DockerHost, paths: LabPaths, progress: Progress) -> str
     return ensure_engine_image(host.client, paths.cache, progress=progress).reference
 
 
-def _wiring(client: docker.DockerClient, paths: LabPaths) -> Wiring:
+def _wiring(client: docker.DockerClient, paths: LabPaths, *, crossed: bool) -> Wiring:
     nodes = {node.name: Namespace(pid=container_pid(client, node)) for node in NODES}
-    return Wiring(nodes=nodes, dark=cabling.ensure_dark(paths.dark))
+    return Wiring(nodes=nodes, dark=cabling.ensure_dark(paths.dark), crossed=crossed)
 
 
 def _status(paths: LabPaths) -> LabStatus:
@@ -141,7 +150,7 @@ def _status(paths: LabPaths) -> LabStatus:
     nodes: tuple[NodeStatus, ...] = tuple(_absent(node) for node in NODES)
     if host is not None:
         with closing(host.client()) as client:
-            nodes = _nodes(client, paths, wanted)
+            nodes = _nodes(client, paths, wanted, crossed=record.crossed if record else False)
     problems = _problems(nodes)
     state = "partial" if problems else "up"
     if all(node.container == "absent" for node in nodes):
@@ -167,7 +176,9 @@ def look_alikes() -> tuple[LookAlike, ...]:
     return tuple(LookAlike.model_validate(item) for item in json.loads(listed.read_text(encoding="utf-8")))
 
 
-def _nodes(client: docker.DockerClient, paths: LabPaths, wanted: int | None) -> tuple[NodeStatus, ...]:
+def _nodes(
+    client: docker.DockerClient, paths: LabPaths, wanted: int | None, *, crossed: bool
+) -> tuple[NodeStatus, ...]:
     containers = {node.name: find_container(client, node) for node in NODES}
     subnet = find_subnet(client)
     running = {n: c for n, c in containers.items() if c is not None and c.status == "running"}
@@ -175,7 +186,7 @@ def _nodes(client: docker.DockerClient, paths: LabPaths, wanted: int | None) -> 
     seen = {name: cabling.links(space) for name, space in spaces.items()}
     verdict: dict[tuple[str, str], bool] = {}
     if len(spaces) == len(NODES) and wanted is not None and cabling.is_namespace(paths.dark):
-        verdict = Wiring(nodes=spaces, dark=Namespace(file=paths.dark)).correct(wanted)
+        verdict = Wiring(nodes=spaces, dark=Namespace(file=paths.dark), crossed=crossed).correct(wanted)
     found = []
     for node in NODES:
         container = containers[node.name]

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,16 @@ FOR_OWN_ENGINE = (
     Prerequisite("dockerd", "docker.io"),
     Prerequisite("iptables", "iptables"),
 )
+#: The VM pair needs these and no Docker Engine.
+FOR_VMS = (
+    Prerequisite("mmdebstrap", "mmdebstrap"),
+    Prerequisite(str(KEYRING), "debian-archive-keyring"),
+    Prerequisite("mke2fs", "e2fsprogs"),
+    Prerequisite("qemu-system-x86_64", "qemu-system-x86"),
+    Prerequisite("qemu-img", "qemu-utils"),
+    Prerequisite("ssh", "openssh-client"),
+    Prerequisite("ssh-keygen", "openssh-client"),
+)
 
 
 def require_linux_root() -> None:
@@ -68,7 +78,13 @@ def missing(*, engine_answers: bool) -> tuple[Prerequisite, ...]:
 
 def ensure(*, engine_answers: bool, install: bool, progress: Callable[[str], None]) -> None:
     """Everything is there, was installed because `install` allows it, or one error names all that is missing."""
-    lacking = missing(engine_answers=engine_answers)
+    wanted = ALWAYS if engine_answers else ALWAYS + FOR_OWN_ENGINE
+    ensure_all(wanted, install=install, verb="dspark-ops lab up", progress=progress)
+
+
+def ensure_all(wanted: Sequence[Prerequisite], *, install: bool, verb: str, progress: Callable[[str], None]) -> None:
+    """As `ensure`, for any list of programs; `verb` is the command that would install them."""
+    lacking = [p for p in wanted if not p.present()]
     if not lacking:
         return
     packages = sorted({p.package for p in lacking})
@@ -76,7 +92,7 @@ def ensure(*, engine_answers: bool, install: bool, progress: Callable[[str], Non
     if not install:
         raise ConfigError(
             f"the machine lacks {', '.join(p.name for p in lacking)}",
-            hint=f"`{command}`, or `dspark-ops lab up --install-prerequisites`",
+            hint=f"`{command}`, or `{verb} --install-prerequisites`",
         )
     if shutil.which("apt-get") is None:
         raise ConfigError(
@@ -86,7 +102,7 @@ def ensure(*, engine_answers: bool, install: bool, progress: Callable[[str], Non
     progress(f"installing {' '.join(packages)}")
     _apt("update")
     _apt("install", "-y", "--no-install-recommends", *packages)
-    still = missing(engine_answers=engine_answers)
+    still = [p for p in wanted if not p.present()]
     if still:
         raise NoVerdictError(f"apt-get installed {' '.join(packages)}, yet {still[0].name} is not found")
 

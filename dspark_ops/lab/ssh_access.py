@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from dspark_ops.errors import NoVerdictError
@@ -32,18 +33,35 @@ def ensure_keypair(key: Path, comment: str) -> str:
     return public.read_text(encoding="ascii").strip()
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a node's SSH server is."""
+
+    address: str
+    port: int = 22
+
+    @property
+    def known_as(self) -> str:
+        """As known_hosts names it."""
+        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+
+
 def write_ssh_files(paths: LabPaths, subnet: str, host_keys: Mapping[str, str]) -> None:
+    """The files for nodes that are reached at their management addresses."""
+    write_endpoints(paths, {node.name: Endpoint(node.management_ip(subnet)) for node in NODES}, host_keys)
+
+
+def write_endpoints(paths: LabPaths, endpoints: Mapping[str, Endpoint], host_keys: Mapping[str, str]) -> None:
     """known_hosts from the keys that were put into the nodes, and the ssh_config. Unchanged files are not touched."""
     known, config = [], []
-    for node in NODES:
-        address = node.management_ip(subnet)
-        algorithm, blob = host_keys[node.name].split()[:2]
-        known.append(f"{node.name},{address} {algorithm} {blob}")
+    for name, endpoint in endpoints.items():
+        algorithm, blob = host_keys[name].split()[:2]
+        known.append(f"{name},{endpoint.known_as} {algorithm} {blob}")
         config += [
-            f"Host {node.name}",
-            f"  HostName {address}",
+            f"Host {name}",
+            f"  HostName {endpoint.address}",
             f"  User {USER}",
-            "  Port 22",
+            f"  Port {endpoint.port}",
             f"  IdentityFile {paths.key}",
             "  IdentitiesOnly yes",
             f"  UserKnownHostsFile {paths.known_hosts}",
@@ -57,20 +75,27 @@ def write_ssh_files(paths: LabPaths, subnet: str, host_keys: Mapping[str, str]) 
 
 def answers(paths: LabPaths, node: Node, *command: str) -> bool:
     """Whether `command` (default: true) succeeds on the node over SSH. A refused connection is False, not an error."""
+    return ask(paths, node, *(command or ("true",))) is not None
+
+
+def ask(paths: LabPaths, node: Node, *command: str, timeout_s: float = _CONNECT_TIMEOUT_S + 10) -> str | None:
+    """What `command` prints on the node over SSH; None where it fails or the node does not answer."""
     if not paths.ssh_config.is_file():
-        return False
+        return None
     options = ["-F", str(paths.ssh_config), "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_TIMEOUT_S}"]
     try:
         done = subprocess.run(
-            ["ssh", *options, node.name, "--", *(command or ("true",))],
+            ["ssh", *options, node.name, "--", *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_CONNECT_TIMEOUT_S + 10,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 def wait_until_ready(paths: LabPaths, *, timeout_s: float = 90) -> None:

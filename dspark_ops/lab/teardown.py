@@ -44,16 +44,16 @@ def remove_lab(paths: LabPaths, *, purge: bool, progress: Callable[[str], None])
     if purge and paths.cache.exists():
         shutil.rmtree(paths.cache)
         removed.append(f"build cache {paths.cache}")
-        _remove_if_empty(paths.cache.parent)
+        remove_if_empty(paths.cache.parent)
     left = _left(paths)
     paths.lock.unlink(missing_ok=True)
-    _remove_if_empty(paths.lock.parent)
+    remove_if_empty(paths.lock.parent)
     kept = paths.cache if paths.cache.is_dir() else None
     return DownReport(
         removed=tuple(removed),
         left=left,
         cache=kept,
-        cache_bytes=_size(kept) if kept else None,
+        cache_bytes=tree_bytes(kept) if kept else None,
     )
 
 
@@ -149,10 +149,12 @@ def _left(paths: LabPaths) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _remove_if_empty(directory: Path) -> None:
+def remove_if_empty(directory: Path) -> None:
+    """Remove the directory unless something is in it."""
     with contextlib.suppress(OSError):
         directory.rmdir()
 
 
-def _size(directory: Path) -> int:
-    return sum(p.stat().st_size for p in directory.rglob("*") if p.is_file() and not p.is_symlink())
+def tree_bytes(directory: Path) -> int:
+    """What the files below it take on the disk; a VM's disk is mostly holes."""
+    return sum(p.stat().st_blocks * 512 for p in directory.rglob("*") if p.is_file() and not p.is_symlink())

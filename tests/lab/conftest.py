@@ -63,6 +63,22 @@ def pair() -> Iterator[RehearsalPair]:
         lab.down()
 
 
+@pytest.fixture(scope="session")
+def vm_pair() -> Iterator[RehearsalPair]:
+    """Both VMs, up, on the clean snapshot, and left so."""
+    from dspark_ops.lab.vm import pair as lab
+
+    began = time.monotonic()
+    status = lab.up(install_prerequisites=True)
+    if not status.changed:
+        lab.reset()
+    sys.stderr.write(f"\nVM pair up after {time.monotonic() - began:.1f} s: {status.phases_s}\n")
+    assert status.ssh_config is not None
+    yield RehearsalPair(status.ssh_config)
+    if os.environ.get("DSPARK_LAB_KEEP") == "0":
+        lab.down()
+
+
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], None]:
     """Wait until something is so, for at most ten seconds."""

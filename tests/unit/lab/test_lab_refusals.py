@@ -13,6 +13,7 @@ from dspark_ops.errors import ConfigError, RefusedError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.lab import pair, prerequisites
 from dspark_ops.lab.lab_lock import lab_lock
+from dspark_ops.lab.vm import pair as vm_pair
 
 
 def quiet(_: str) -> None:
@@ -91,3 +92,29 @@ def test_a_lock_file_removed_by_its_holder_is_made_anew(tmp_path: Path) -> None:
         path.unlink()
         with lab_lock(path, wait_s=1, progress=quiet):
             assert path.exists()
+
+
+def test_the_vm_pair_needs_the_emulator_and_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "qemu-system-x86_64", "qemu-img", "dockerd")
+    with pytest.raises(ConfigError) as caught:
+        prerequisites.ensure_all(prerequisites.FOR_VMS, install=False, verb="dspark-ops lab up --vm", progress=quiet)
+    assert "qemu-system-x86_64, qemu-img" in caught.value.message
+    assert "install -y --no-install-recommends qemu-system-x86 qemu-utils" in (caught.value.hint or "")
+    assert "`dspark-ops lab up --vm --install-prerequisites`" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("verb", ["up", "reset", "down"])
+def test_the_vm_pair_refuses_what_is_no_linux(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    with pytest.raises(ConfigError, match="this is Darwin"):
+        getattr(vm_pair, verb)()
+
+
+def test_a_reset_or_a_cable_without_a_pair_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(RefusedError, match="not up"):
+        vm_pair.reset()
+    with pytest.raises(RefusedError, match="not up"):
+        vm_pair.set_cable("1", plugged=False)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -140,6 +141,9 @@ def test_only_an_emulator_with_our_pid_file_is_ours_to_end(tmp_path: Path, pid_f
     )
     try:
         machine.pid_file(lab, HEAD).write_text(f"{process.pid}\n")
+        deadline = time.monotonic() + 5
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(machine.PROGRAM.encode()):
+            assert time.monotonic() < deadline, "the process did not become what it was started as"
         assert (machine.pid(lab, HEAD) == process.pid) is pid_file_of_ours
         assert machine.stop(lab, HEAD) is pid_file_of_ours
         assert (process.poll() == -signal.SIGTERM) is pid_file_of_ours

@@ -1,0 +1,1 @@
+"""The VM lane of the rehearsal pair: own kernels, real soft-RoCE, real reboots."""
