@@ -1,7 +1,7 @@
 """Which RDMA counters tell of trouble when they grow. Their value means nothing: only the growth between two readings.
 
-Classes after the mlx5 counters' description in NVIDIA's network documentation ("Understanding mlx5 Linux counters") and
-an unhealthy sample (NVIDIA/nccl issue 394). `*_cqe_flush_error` grows at every orderly teardown, `lifespan` is a period.
+Classes after NVIDIA's "Understanding mlx5 Linux Counters and Status Parameters" and an unhealthy sample (NVIDIA/nccl
+issue 394). `*_cqe_flush_error` grows at every orderly teardown, `lifespan` is a period in milliseconds.
 """
 
 from __future__ import annotations

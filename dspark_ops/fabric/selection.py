@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dspark_ops.config.models import ROLES, Role, Site
+from dspark_ops.config.models import ROLES, RailSite, Role, Site
 from dspark_ops.fabric.ports import Half
+from dspark_ops.facts.rdma import HcaFacts
 from dspark_ops.facts.snapshot import NodeFacts, PairFacts
 
 
@@ -38,19 +39,29 @@ def split_ports(site: Site, facts: PairFacts) -> tuple[SplitPort, ...]:
 
 
 def _ports_of(site: Site, node: NodeFacts) -> Iterable[SplitPort]:
-    rails = {rail.of(node.role).netdev: rail.name for rail in site.fabric.rails}
+    rails = {hca.name: rail.name for rail in site.fabric.rails if (hca := hca_of_rail(rail, node)) is not None}
     devices = node.rdma or ()
     chosen = selected_hcas(running_selection(node), [hca.name for hca in devices])
     for hca in devices:
         yield SplitPort(
             role=node.role,
             hca=hca.name,
-            rail=rails.get(hca.netdev or ""),
+            rail=rails.get(hca.name),
             cage=hca.cage,
             half=hca.half,
             active=hca.active,
             selected=hca.name in chosen,
         )
+
+
+def hca_of_rail(rail: RailSite, node: NodeFacts) -> HcaFacts | None:
+    """The device of a rail's port; where the tree does not tie the two together, the one that the site names."""
+    end = rail.of(node.role)
+    found = node.hca_of(end.netdev)
+    if found is None and end.hca is not None:
+        named = node.hca(end.hca)
+        return named if named is not None and named.netdev is None else None
+    return found
 
 
 def running_selection(node: NodeFacts) -> str | None:
@@ -71,7 +82,5 @@ def selected_hcas(value: str | None, names: Iterable[str]) -> frozenset[str]:
     rest, excluded = value.removeprefix("^"), value.startswith("^")
     entries = [entry.split(":")[0] for entry in rest.removeprefix("=").split(",")]
     exact = rest.startswith("=")
-    matched = {
-        name for name in known if any(name == e if exact else name.startswith(e) for e in entries if e)
-    }
+    matched = {name for name in known if any(name == e if exact else name.startswith(e) for e in entries if e)}
     return frozenset(set(known) - matched if excluded else matched)

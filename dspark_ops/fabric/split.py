@@ -7,6 +7,7 @@ one half: three views are kept apart. Both directions count, because a ring can 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +16,8 @@ from dspark_ops.fabric.error_counters import GAUGES, grown
 from dspark_ops.fabric.ports import Half
 from dspark_ops.fabric.selection import SplitPort
 from dspark_ops.facts.counters import DeviceCounters, NodeCounters
+
+K = TypeVar("K", int, Half)
 
 
 class _Model(BaseModel):
@@ -25,7 +28,7 @@ class DeviceSplit(_Model):
     """One device between the two readings. share_percent: of its node's bytes, both directions together.
 
     Bytes and packets are None where the device has no such counter; rates are None also without a clock.
-    errors: the counters of error_counters that grew.
+    error_counters: whether it has any to compare; errors: those that grew.
     """
 
     role: Role
@@ -33,6 +36,7 @@ class DeviceSplit(_Model):
     rail: str | None
     cage: int | None
     half: Half | None
+    active: bool | None
     expected: bool
     xmit_bytes: int | None = None
     rcv_bytes: int | None = None
@@ -41,6 +45,7 @@ class DeviceSplit(_Model):
     xmit_gbps: float | None = None
     rcv_gbps: float | None = None
     share_percent: float | None = None
+    error_counters: bool = False
     errors: dict[str, int] = {}
 
     @property
@@ -129,9 +134,72 @@ def _node(role: Role, ports: Sequence[SplitPort], before: NodeCounters, after: N
     )
 
 
-def _shares[K: (int, Half)](pairs: Iterable[tuple[K | None, float | None]]) -> dict[K, float]:
+def _shares(pairs: Iterable[tuple[K | None, float | None]]) -> dict[K, float]:
     found: dict[K, float] = {}
     for key, share in pairs:
         if key is not None and share is not None:
             found[key] = found.get(key, 0.0) + share
-    return dict(sorted(found.items()))
+    return found
+
+
+def _reset(before: NodeCounters, after: NodeCounters, interval_s: float | None) -> str | None:
+    """Why the second reading does not continue the first one, or None when it does."""
+    if before.boot_id and after.boot_id and before.boot_id != after.boot_id:
+        return "the node was booted between the two readings"
+    if interval_s is not None and interval_s < 0:
+        return "the node's uptime went backwards"
+    if after.devices is None:
+        return None
+    for old in before.devices or ():
+        new = after.device(old.name)
+        if new is None:
+            return f"{old.name} is gone"
+        then, now = old.all(), new.all()
+        fallen = sorted(name for name in then.keys() & now.keys() - GAUGES if now[name] < then[name])
+        if fallen:
+            name = fallen[0]
+            return f"{old.name} {name} fell from {then[name]} to {now[name]}"
+        changed = [name for name in GAUGES & then.keys() & now.keys() if now[name] != then[name]]
+        if changed:
+            return f"{old.name} {changed[0]} changed: its driver was loaded anew"
+    return None
+
+
+def _bare(port: SplitPort) -> DeviceSplit:
+    return DeviceSplit(
+        role=port.role,
+        hca=port.hca,
+        rail=port.rail,
+        cage=port.cage,
+        half=port.half,
+        active=port.active,
+        expected=port.expected,
+    )
+
+
+def _device(
+    port: SplitPort, before: DeviceCounters | None, after: DeviceCounters | None, interval_s: float | None
+) -> DeviceSplit:
+    if before is None or after is None:
+        return _bare(port)
+    xmit, rcv = _minus(after.xmit_bytes, before.xmit_bytes), _minus(after.rcv_bytes, before.rcv_bytes)
+    return _bare(port).model_copy(
+        update={
+            "xmit_bytes": xmit,
+            "rcv_bytes": rcv,
+            "xmit_packets": _minus(after.xmit_packets, before.xmit_packets),
+            "rcv_packets": _minus(after.rcv_packets, before.rcv_packets),
+            "xmit_gbps": _gbps(xmit, interval_s),
+            "rcv_gbps": _gbps(rcv, interval_s),
+            "error_counters": before.hw_counters is not None and after.hw_counters is not None,
+            "errors": grown(before.all(), after.all()),
+        }
+    )
+
+
+def _minus(after: int | None, before: int | None) -> int | None:
+    return None if after is None or before is None else after - before
+
+
+def _gbps(count_bytes: int | None, interval_s: float | None) -> float | None:
+    return None if count_bytes is None or not interval_s else count_bytes * 8 / interval_s / 1e9

@@ -87,6 +87,20 @@ class Phase(_Frozen):
     last_s: float | None = None
 
 
+class Measurement(_Frozen):
+    """One number that was measured. subject: what it is about (a rail, a device); what: the column it belongs to.
+
+    value None: it was asked for and could not be measured; note says why, or under which conditions it was.
+    """
+
+    node: Node
+    subject: str
+    what: str
+    value: float | None
+    unit: str
+    note: str | None = None
+
+
 class NodeReport(_Frozen):
     """A node as the verb met it."""
 
@@ -114,6 +128,7 @@ class Report(_Frozen):
     phases: tuple[Phase, ...] = ()
     changes: tuple[Change, ...] = ()
     findings: tuple[Finding, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
     message: str
     next_step: str | None = None
     left: tuple[str, ...] = ()

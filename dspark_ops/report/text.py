@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
-from dspark_ops.report.models import Change, Finding, Phase, Report, Status, counts
+from dspark_ops.report.models import Change, Finding, Measurement, Phase, Report, Status, counts
 
 MARKS: dict[Status, str] = {"ok": "[ok]", "warn": "[warn]", "fail": "[fail]", "skip": "[skip]", "unknown": "[ ? ]"}
 _COLOURS: dict[Status, str] = {"ok": "32", "warn": "33", "fail": "31", "skip": "2", "unknown": "35"}
@@ -28,6 +28,7 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
         _nodes(report),
         "\n".join(phase_line(phase) for phase in report.phases),
         "\n".join(_change_lines(report.changes)),
+        "\n".join(_measurement_lines(report.measurements)),
         "\n".join(_finding_lines(report.findings, colour=colour, verbose=verbose)),
         "\n".join(_repeat_lines(report.findings, colour=colour)),
         "\n".join(f"left behind: {item}" for item in report.left),
@@ -74,6 +75,27 @@ def _change_lines(changes: Iterable[Change]) -> list[str]:
         if change.diff:
             lines += ["    " + line for line in change.diff.rstrip("\n").split("\n")]
     return lines
+
+
+def _measurement_lines(measured: tuple[Measurement, ...]) -> list[str]:
+    """A table: one row a node and subject, one column a quantity with its unit; a gap is a number nobody took."""
+    columns = list(dict.fromkeys((m.what, m.unit) for m in measured))
+    rows = list(dict.fromkeys((m.node, m.subject) for m in measured))
+    cells = {(m.node, m.subject, m.what, m.unit): "?" if m.value is None else f"{m.value:.4g}" for m in measured}
+    if not rows:
+        return []
+    heads = [f"{what} {unit}" for what, unit in columns]
+    table = [["", "", *heads], *([*row, *(cells.get((*row, *column), "") for column in columns)] for row in rows)]
+    widths = [max(len(line[index]) for line in table) for index in range(len(table[0]))]
+    left = 2
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    ]
+    notes = dict.fromkeys(m.note for m in measured if m.note)
+    return [line.rstrip() for line in lines] + [f"  {note}" for note in notes]
 
 
 def _finding_lines(findings: tuple[Finding, ...], *, colour: bool, verbose: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from dspark_ops.errors import DsparkError
@@ -28,6 +29,8 @@ READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
     "ethtool": ((),),
     "getent": ((),),
     "ibdev2netdev": ((),),
+    "ib_write_bw": (("--version",),),
+    "ib_write_lat": (("--version",),),
     "ibv_devinfo": ((),),
     "id": ((),),
     "ip": ((),),
@@ -73,6 +76,13 @@ _WRITING_WORDS: dict[str, frozenset[str]] = {
     "ss": frozenset({"-K", "--kill"}),
     "ping": frozenset({"-f"}),
 }
+# Traffic, not reading: it loads the rails and changes nothing on a node. It only ever runs as `timeout -k S S PROGRAM`,
+# with an end of its own (-D seconds or -n messages) and with no option but these, none of which writes a file.
+_TRAFFIC = frozenset({"ib_write_bw", "ib_write_lat"})
+_TRAFFIC_FLAGS = frozenset({"-F", "-b", "--report_gbits"})
+_TRAFFIC_NUMBERS = {"-D": 600, "-n": 1_000_000, "-i": 2, "-p": 65535, "-q": 128, "-s": 1 << 26}
+_TRAFFIC_NUMBERS |= {"-t": 4096, "-u": 31, "-x": 255}
+_TRAFFIC_LIMIT_S = 900
 
 
 class ReadOnlyViolationError(DsparkError):
@@ -98,6 +108,9 @@ def assert_read_only(probes: Iterable[Probe]) -> None:
 
 def _assert_command(probe: Command | ForEach) -> None:
     program, *words = probe.argv
+    if program == "timeout":
+        _assert_bounded_traffic(probe.id, words)
+        return
     allowed = READ_ONLY.get(program)
     if allowed is None:
         raise ReadOnlyViolationError(f"probe {probe.id!r} runs {program!r}, which is not in the read-only table")
@@ -106,3 +119,30 @@ def _assert_command(probe: Command | ForEach) -> None:
     writing = _WRITING_WORDS.get(program, frozenset()).intersection(words)
     if writing:
         raise ReadOnlyViolationError(f"probe {probe.id!r}: {sorted(writing)[0]!r} makes {program!r} write")
+
+
+def _assert_bounded_traffic(identity: str, words: list[str]) -> None:
+    """`timeout -k SECONDS SECONDS ib_write_bw ...` that ends by itself, toward a numeric address or as the server."""
+    told = f"probe {identity!r} runs {' '.join(['timeout', *words])!r}"
+    if len(words) < 4 or words[0] != "-k" or words[3] not in _TRAFFIC:
+        raise ReadOnlyViolationError(f"{told}: only bounded traffic of {', '.join(sorted(_TRAFFIC))} may run so")
+    if not all(_at_most(word, _TRAFFIC_LIMIT_S) for word in words[1:3]):
+        raise ReadOnlyViolationError(f"{told}: expected whole seconds, at most {_TRAFFIC_LIMIT_S}")
+    rest, bounded = words[4:], False
+    while rest:
+        word = rest.pop(0)
+        if word in _TRAFFIC_FLAGS:
+            continue
+        if word in _TRAFFIC_NUMBERS and rest and _at_most(rest[0], _TRAFFIC_NUMBERS[word]):
+            bounded = bounded or (word in ("-D", "-n") and rest[0].strip("0") != "")
+            rest.pop(0)
+        elif word == "-d" and rest and re.fullmatch(r"[A-Za-z0-9_]{1,64}", rest[0]):
+            rest.pop(0)
+        elif rest or not re.fullmatch(r"\d{1,3}(\.\d{1,3}){3}", word, re.ASCII):
+            raise ReadOnlyViolationError(f"{told}: {word!r} is not an option that is known to be harmless")
+    if not bounded:
+        raise ReadOnlyViolationError(f"{told}: it would never end; expected -D seconds or -n messages")
+
+
+def _at_most(word: str, limit: int) -> bool:
+    return re.fullmatch(r"\d{1,9}", word, re.ASCII) is not None and int(word) <= limit
