@@ -71,6 +71,7 @@ def _run(
     from dspark_ops.doctor.catalogue import load_catalogue
     from dspark_ops.doctor.engine import run_checks
     from dspark_ops.doctor.selection import select
+    from dspark_ops.fabric.gid_record import recall
     from dspark_ops.facts.snapshot import gather_pair
     from dspark_ops.report.models import now
     from dspark_ops.report.store import save
@@ -80,6 +81,7 @@ def _run(
     select(load_catalogue(), only, skip, active=active)  # a mistyped id is told before anything is contacted
     began = now()
     facts = gather_pair(loaded.site, active_profile=loaded.profile if active else None)
+    facts = facts.model_copy(update={"gid_record": recall(loaded.site.name)})
     report = run_checks(facts, loaded, only=only, skip=skip, active=active, strict=strict, started_at=began)
     save(report)
     emit(

@@ -95,6 +95,10 @@ def apply(
         bool,
         typer.Option("--allow-management", help="Consent to touch the port or network that carries your own sessions."),
     ] = False,
+    revert_after: Annotated[
+        int,
+        typer.Option("--revert-after", min=20, max=600, metavar="SECONDS", help="When an unconfirmed node reverts."),
+    ] = 45,
     check: CheckOption = False,
     diff: DiffOption = False,
     yes: YesOption = False,
@@ -116,6 +120,7 @@ def apply(
         check=check,
         diff=diff,
         allow_management=allow_management,
+        revert_after_s=revert_after,
     )
     raise typer.Exit(finish(report, as_json=as_json))
 

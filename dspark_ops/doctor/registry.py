@@ -13,7 +13,10 @@ PairRule = Callable[[PairView], Outcome]
 NODE_RULES: dict[str, NodeRule] = {}
 PAIR_RULES: dict[str, PairRule] = {}
 
-_MODULES = ("host", "gpu", "links", "addresses", "cabling", "rdma", "nccl", "image", "tenant", "ranks", "api")
+_MODULES = (
+    *("host", "gpu", "links", "persistence", "addresses", "cabling", "rdma", "gids", "nccl"),
+    *("image", "tenant", "ranks", "api"),
+)
 
 
 def node_rule(check: str) -> Callable[[NodeRule], NodeRule]:

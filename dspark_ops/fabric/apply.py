@@ -20,6 +20,8 @@ from dspark_ops.report.recorder import Progress, Recorder
 
 Consent = Callable[[str], None]
 PLAYBOOK = "fabric.yml"
+# Short, so that a lost node is back within the minute; a slow pair may need longer to prove itself.
+REVERT_AFTER_S = 45
 _CHECK_ID = re.compile(r"\[[a-z]+\.[a-z0-9_]+\]")
 
 
@@ -50,10 +52,12 @@ def apply(
     check: bool = False,
     diff: bool = False,
     allow_management: bool = False,
+    revert_after_s: int = REVERT_AFTER_S,
 ) -> Report:
     """Give every rail its address and MTU, persistently, and prove it; else put it back on both nodes.
 
     allow_management: consent to touch the port or the network that carries the operator's own sessions.
+    revert_after_s: a node that is not confirmed after this time puts itself back.
 
     Raises:
         NoVerdictError: a node is unreachable or without sudo; nothing was changed on either.
@@ -63,7 +67,13 @@ def apply(
     with site_lock(loaded.site.name, on_wait=progress):
         with recorder.phase("reach"):
             before = open_entries(reach(loaded.site, recorder))
-        run = _FabricRun(loaded, recorder, before, diff, {"fabric_allow_management": allow_management})
+        run = _FabricRun(
+            loaded,
+            recorder,
+            before,
+            diff,
+            {"fabric_allow_management": allow_management, "fabric_revert_after_s": revert_after_s},
+        )
         with recorder.phase("plan") as note:
             planned = run.predict("precheck", "fabric")
             note.detail = counted(len(planned))

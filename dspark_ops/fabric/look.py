@@ -7,12 +7,19 @@ from pathlib import Path
 
 from dspark_ops.config.models import ROLES, Role, Site
 from dspark_ops.errors import NoVerdictError
-from dspark_ops.facts import links, neighbours, netplan, rdma
+from dspark_ops.facts import links, neighbours, netplan, persistence, rdma
 from dspark_ops.facts.snapshot import PairFacts, parse_node
 from dspark_ops.transport.base import Command, NodeReading, Probe
 from dspark_ops.transport.ssh import SshRunner, open_runner, read_nodes, resolve_target
 
-PROBES: tuple[Probe, ...] = (*netplan.PROBES, *neighbours.ECHO_PROBES, *rdma.PROBES, *links.PROBES, *neighbours.PROBES)
+PROBES: tuple[Probe, ...] = (
+    *netplan.PROBES,
+    *persistence.PROBES,
+    *neighbours.ECHO_PROBES,
+    *rdma.PROBES,
+    *links.PROBES,
+    *neighbours.PROBES,
+)
 _CONNECT_TIMEOUT_S = 10.0
 
 

@@ -152,10 +152,11 @@ def _port_view(node: NodeFacts, port: FabricPort) -> PortView:
 
 
 def _owner(node: NodeFacts, netdev: str) -> str | None:
-    if node.netplan is None:
+    owners = node.owners_of(netdev)
+    if owners is None:
         return None
-    files = [f"{f.path.rsplit('/', 1)[-1]} ({f.owner})" for f in node.netplan if f.device(netdev) is not None]
-    return ", ".join(files) or "nobody"
+    told = [owner for owner in owners if owner.idle is None and not owner.silent]
+    return ", ".join(f"{owner.path.rsplit('/', 1)[-1]} ({owner.maker})" for owner in told) or "nobody"
 
 
 def _rails(pairing: Pairing, site: Site | None) -> tuple[RailView, ...]:

@@ -11,16 +11,21 @@ from dspark_ops.transport.base import Command, NodeReading, Probe
 _PING = ("ping", "-n", "-M", "do", "-c", "2", "-i", "0.2", "-W", "1")
 _HEADERS = 28  # IPv4 20 + ICMP 8
 _COUNTS = re.compile(r"(\d{1,9}) packets transmitted, (\d{1,9}) received")
+_RTT = re.compile(r"rtt min/avg/max/mdev = [\d.]{1,12}/(\d{1,7}\.\d{1,6})/")
 _LOCAL = re.compile(r"message too long, mtu[=:]? ?(\d{1,6})")
 
 
 class JumboFacts(Fact):
-    """One ping over one rail. local_mtu: what the own kernel said when the packet did not even leave."""
+    """One ping over one rail. local_mtu: what the own kernel said when the packet did not even leave.
+
+    rtt_avg_ms: of the answers; None without one.
+    """
 
     rail: str
     sent: int | None = None
     received: int | None = None
     local_mtu: int | None = None
+    rtt_avg_ms: float | None = None
 
 
 def probes(site: Site, role: Role) -> tuple[Probe, ...]:
@@ -40,12 +45,13 @@ def probes(site: Site, role: Role) -> tuple[Probe, ...]:
 def parse_ping(rail: str, stdout: str | None, stderr: str | None = None) -> JumboFacts:
     """The counts of a `ping`; None where it printed none."""
     text = f"{stdout or ''}\n{stderr or ''}"
-    counts, local = _COUNTS.search(text), _LOCAL.search(text)
+    counts, local, rtt = _COUNTS.search(text), _LOCAL.search(text), _RTT.search(text)
     return JumboFacts(
         rail=rail,
         sent=int(counts[1]) if counts else None,
         received=int(counts[2]) if counts else None,
         local_mtu=int(local[1]) if local else None,
+        rtt_avg_ms=float(rtt[1]) if rtt else None,
     )
 
 

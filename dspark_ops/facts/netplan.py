@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from fnmatch import fnmatchcase
+from typing import Any
 
 import yaml
 
+from dspark_ops.facts.makers import Maker, Port, maker_of
 from dspark_ops.facts.model import Fact
 from dspark_ops.transport.base import Command, Files, NodeReading, Probe
 
@@ -16,93 +18,129 @@ PROBES: tuple[Probe, ...] = (
     Command("netplan.list", ("ls", "-ln", "--time-style=+", "/etc/netplan"), root=True),
 )
 
-OWN_FILE = "/etc/netplan/40-cx7.yaml"
-OWN_MARK = "dspark-ops"
-Owner = Literal["dspark-ops", "installer", "cloud-init", "networkmanager", "spark-vllm-docker", "foreign"]
-
 _LIST_LINE = re.compile(r"^-([r-][w-][xsS-][r-][w-][xsS-][r-][w-][xtT-])[.+@]?\s+\d+\s+\d+\s+\d+\s+\d+\s+(\S.*)$")
-_OWNERS: tuple[tuple[str, Owner], ...] = (
-    ("00-installer-config", "installer"),
-    ("50-cloud-init", "cloud-init"),
-    ("90-NM-", "networkmanager"),
-    ("01-network-manager", "networkmanager"),
-    ("spark-vllm-docker", "spark-vllm-docker"),
-)
 
 
 class NetplanDevice(Fact):
-    """What one file says of one device. None: the file does not say."""
+    """What one file says of one device. None: the file does not say.
+
+    name: may be a pattern (match: name). mac: what it is matched by instead. gateway: it gives a default route.
+    """
 
     name: str
+    mac: str | None = None
     mtu: int | None = None
     addresses: tuple[str, ...] = ()
     dhcp4: bool | None = None
+    dhcp6: bool | None = None
+    gateway: bool = False
+    link_local: tuple[str, ...] | None = None
+
+    def covers(self, netdev: str, mac: str | None) -> bool:
+        """True when these words are about that network device."""
+        if self.mac is not None:
+            return mac is not None and self.mac == mac.lower()
+        return fnmatchcase(netdev, self.name)
 
 
 class NetplanFile(Fact):
-    """One file. devices: None when it is not valid netplan. mode: permission bits, None when they were not seen."""
+    """One file. devices: None when it is not valid netplan. mode: permission bits, None when they were not seen.
+
+    owner: the tool that wrote it, as far as its content shows.
+    """
 
     path: str
-    owner: Owner
+    owner: Maker
     mode: int | None = None
+    renderer: str | None = None
     devices: tuple[NetplanDevice, ...] | None = None
 
-    def device(self, name: str) -> NetplanDevice | None:
+    def device(self, name: str, mac: str | None = None) -> NetplanDevice | None:
         """What this file says of a device, or None."""
-        return next((d for d in self.devices or () if d.name == name), None)
+        return next((d for d in self.devices or () if d.covers(name, mac)), None)
 
 
 def parse_netplan(path: str, content: str, mode: int | None = None) -> NetplanFile:
     """One file: its devices by name (ethernets, bonds, bridges, vlans), and who wrote it as far as that shows."""
-    return NetplanFile(path=path, owner=_owner(path, content), mode=mode, devices=_devices(content))
+    network = _network(content)
+    devices = None if network is None else _devices(network)
+    ports = [Port(d.name, d.addresses, d.mtu, d.link_local) for d in devices or ()]
+    renderer = (network or {}).get("renderer")
+    return NetplanFile(
+        path=path,
+        owner=maker_of(path, content, ports, nm_backend=_has_nm_keys(network)),
+        mode=mode,
+        renderer=renderer if isinstance(renderer, str) else None,
+        devices=devices,
+    )
 
 
-def _owner(path: str, content: str) -> Owner:
-    head = "\n".join(line for line in content.splitlines() if line.startswith("#"))
-    if OWN_MARK in head:
-        return "dspark-ops"
-    name = path.rsplit("/", 1)[-1]
-    return next((owner for part, owner in _OWNERS if part in name), "foreign")
-
-
-def _devices(content: str) -> tuple[NetplanDevice, ...] | None:
+def _network(content: str) -> Mapping[str, Any] | None:
+    """The part below `network`; empty for an empty file, None when it is not netplan."""
     try:
         document = yaml.safe_load(content)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError):
         return None
     if document is None:
-        return ()
+        return {}
     network = document.get("network") if isinstance(document, dict) else None
-    if not isinstance(network, dict):
-        return None
+    return network if isinstance(network, dict) else None
+
+
+def _devices(network: Mapping[str, Any]) -> tuple[NetplanDevice, ...]:
     found = []
     for kind in ("ethernets", "bonds", "bridges", "vlans"):
         section = network.get(kind)
         if isinstance(section, dict):
-            found += [_device(str(name), body) for name, body in section.items()]
+            # `version` and `renderer` may also stand beside the devices of a section.
+            found += [_device(str(name), body) for name, body in section.items() if name not in ("renderer", "version")]
     return tuple(found)
+
+
+def _has_nm_keys(network: Mapping[str, Any] | None) -> bool:
+    """NetworkManager that keeps its profiles in netplan writes a block of its own beside each device."""
+    ethernets = (network or {}).get("ethernets")
+    bodies = ethernets.values() if isinstance(ethernets, dict) else ()
+    return any(isinstance(body, dict) and isinstance(body.get("networkmanager"), dict) for body in bodies)
 
 
 def _device(name: str, body: Any) -> NetplanDevice:
     settings = body if isinstance(body, dict) else {}
     match = settings.get("match")
-    set_name = settings.get("set-name")
+    matched = match if isinstance(match, dict) else {}
+    set_name, mac = settings.get("set-name"), matched.get("macaddress")
     if isinstance(set_name, str):
-        name = set_name
-    elif isinstance(match, dict) and isinstance(match.get("name"), str):
-        name = match["name"]
-    mtu, listed, dhcp4 = settings.get("mtu"), settings.get("addresses"), settings.get("dhcp4")
-    # An address with options is a mapping with the address as its key.
-    addresses = [
-        str(next(iter(entry), "")) if isinstance(entry, dict) else str(entry)
-        for entry in (listed if isinstance(listed, list) else [])
-    ]
+        name, mac = set_name, None
+    elif isinstance(matched.get("name"), str):
+        name = matched["name"]
+    mtu, local = settings.get("mtu"), settings.get("link-local")
     return NetplanDevice(
         name=name,
+        mac=mac.lower() if isinstance(mac, str) else None,
         mtu=mtu if isinstance(mtu, int) and not isinstance(mtu, bool) else None,
-        addresses=tuple(addresses),
-        dhcp4=dhcp4 if isinstance(dhcp4, bool) else None,
+        # An address with options is a mapping with the address as its key.
+        addresses=tuple(
+            str(next(iter(entry), "")) if isinstance(entry, dict) else str(entry)
+            for entry in _items(settings.get("addresses"))
+        ),
+        dhcp4=_flag(settings.get("dhcp4")),
+        dhcp6=_flag(settings.get("dhcp6")),
+        gateway=_gives_gateway(settings),
+        link_local=tuple(str(word) for word in local) if isinstance(local, list) else None,
     )
+
+
+def _gives_gateway(settings: Mapping[str, Any]) -> bool:
+    routes = [r for r in _items(settings.get("routes")) if isinstance(r, dict)]
+    return "gateway4" in settings or any(str(r.get("to")) in ("default", "0.0.0.0/0") for r in routes)
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def parse_modes(listing: str | None) -> dict[str, int]:

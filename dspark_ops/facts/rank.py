@@ -13,11 +13,15 @@ from dspark_ops.transport.base import Command, NodeReading, Probe
 
 RANK_CONTAINER = "dspark-rank"
 LABEL = "io.dspark-ops."
+# An Engine that is started by its first caller takes its time; one that hangs must not hold a reading up for long.
+DOCKER_TIMEOUT_S = 20.0
 
 PROBES: tuple[Probe, ...] = (
-    Command("rank.inspect", ("docker", "container", "inspect", RANK_CONTAINER), root=True),
-    Command("rank.top", ("docker", "container", "top", RANK_CONTAINER, "-eo", "pid"), root=True),
-    Command("rank.tail", ("docker", "logs", "--tail", "200", RANK_CONTAINER), root=True),
+    Command("rank.inspect", ("docker", "container", "inspect", RANK_CONTAINER), root=True, timeout_s=DOCKER_TIMEOUT_S),
+    Command(
+        "rank.top", ("docker", "container", "top", RANK_CONTAINER, "-eo", "pid"), root=True, timeout_s=DOCKER_TIMEOUT_S
+    ),
+    Command("rank.tail", ("docker", "logs", "--tail", "200", RANK_CONTAINER), root=True, timeout_s=DOCKER_TIMEOUT_S),
 )
 
 # vLLM 0.32 writes the first when its API server was asked to stop, the second when a headless rank was. The second

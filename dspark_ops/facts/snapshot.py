@@ -13,25 +13,31 @@ from dspark_ops.facts import (
     links,
     listeners,
     memory,
+    nccl_files,
     neighbours,
     netplan,
+    persistence,
     rank,
     rdma,
     routes,
     service,
     sysctl,
     system,
+    verbs,
 )
 from dspark_ops.facts.disk import DiskFacts
 from dspark_ops.facts.docker_engine import ContainerRow, EngineFacts, ImageFacts
+from dspark_ops.facts.gids import GidRecord
 from dspark_ops.facts.gpu import GpuFacts
 from dspark_ops.facts.jumbo import JumboFacts
 from dspark_ops.facts.links import LinkFacts
 from dspark_ops.facts.listeners import ListenerFacts
 from dspark_ops.facts.memory import MemoryFacts
 from dspark_ops.facts.model import Fact
+from dspark_ops.facts.nccl_files import NcclFile
 from dspark_ops.facts.neighbours import EchoFacts, LldpFacts, NeighbourFacts
 from dspark_ops.facts.netplan import NetplanFile
+from dspark_ops.facts.persistence import Owner, PersistenceFacts, owners_of
 from dspark_ops.facts.rank import RankFacts
 from dspark_ops.facts.rdma import HcaFacts
 from dspark_ops.facts.routes import RouteFacts
@@ -46,6 +52,8 @@ PROBES: tuple[Probe, ...] = (
     *rank.PROBES,
     *gpu.PROBES,
     *netplan.PROBES,
+    *persistence.PROBES,
+    *verbs.PROBES,
     *rdma.PROBES,
     *links.PROBES,
     *routes.PROBES,
@@ -54,6 +62,7 @@ PROBES: tuple[Probe, ...] = (
     *memory.PROBES,
     *sysctl.PROBES,
     *disk.PROBES,
+    *nccl_files.PROBES,
     *neighbours.PROBES,
 )
 
@@ -81,6 +90,8 @@ class NodeFacts(Fact):
     routes: tuple[RouteFacts, ...] | None = None
     rdma: tuple[HcaFacts, ...] | None = None
     netplan: tuple[NetplanFile, ...] | None = None
+    persistence: PersistenceFacts | None = None
+    nccl_files: tuple[NcclFile, ...] | None = None
     docker: EngineFacts | None = None
     containers: tuple[ContainerRow, ...] | None = None
     images: tuple[ImageFacts, ...] | None = None
@@ -107,12 +118,18 @@ class NodeFacts(Fact):
         """The RDMA device of a network device, or None."""
         return next((item for item in self.rdma or () if item.netdev == netdev), None)
 
+    def owners_of(self, netdev: str) -> tuple[Owner, ...] | None:
+        """Every file and profile that configures a network device after a boot; None when they could not be read."""
+        link = self.link(netdev)
+        return owners_of(netdev, link.mac if link else None, self.netplan, self.persistence)
+
 
 class PairFacts(Fact):
-    """Both nodes, read at the same time."""
+    """Both nodes, read at the same time. gid_record: the GID indexes of an earlier reading, where one was recalled."""
 
     head: NodeFacts
     worker: NodeFacts
+    gid_record: GidRecord | None = None
 
     def of(self, role: Role) -> NodeFacts:
         return self.head if role == "head" else self.worker
@@ -141,6 +158,8 @@ def parse_node(role: Role, reading: NodeReading, host: str | None = None) -> Nod
         routes=routes.read_routes(reading),
         rdma=rdma.read_rdma(reading),
         netplan=netplan.read_netplan(reading),
+        persistence=persistence.read_persistence(reading),
+        nccl_files=nccl_files.read_nccl_files(reading),
         docker=docker_engine.read_engine(reading),
         containers=docker_engine.read_containers(reading),
         images=docker_engine.read_images(reading),

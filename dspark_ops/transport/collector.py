@@ -118,7 +118,7 @@ def read_as_root(probes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     argv = ["sudo", "-n", sys.executable, "-I", "-S", "-c", ROOT_READER, asked]
     answers: list[dict[str, Any]] = []
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=8, check=False)
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
         answers = [{"files": files} for files in json.loads(done.stdout)]
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         answers = [{"error": f"reading as root: {type(error).__name__}: {error}"} for _ in probes]

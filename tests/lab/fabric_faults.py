@@ -84,7 +84,7 @@ FAULTS = (
         "head",
         f"ip addr del 10.77.3.1/24 dev {B1}",
         f"ip addr add 10.77.3.1/24 dev {B1}",
-        "fabric.second_cable",
+        "fabric.rails_complete",
         "fail",
         (B1, "cage 1"),
         (ONE_CABLE,),

@@ -44,7 +44,7 @@ class Operator:
 
     def run(self, verb: str, *words: str, timeout_s: float = 600, site: Path | None = None) -> Done:
         """Type `dspark-ops VERB --site ... WORDS` and wait for its end."""
-        argv = (verb, "--site", str(site or self.site), *words)
+        argv = (*verb.split(), "--site", str(site or self.site), *words)
         done = subprocess.run(
             [sys.executable, "-m", "dspark_ops", *argv],
             capture_output=True,
@@ -68,7 +68,7 @@ class Operator:
     def begin(self, verb: str, *words: str, listen: str = "stderr") -> subprocess.Popen[str]:
         """Start a verb and leave it running; what it says on the named stream is for `wait_for_line`."""
         return subprocess.Popen(
-            [sys.executable, "-u", "-m", "dspark_ops", verb, "--site", str(self.site), *words],
+            [sys.executable, "-u", "-m", "dspark_ops", *verb.split(), "--site", str(self.site), *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if listen == "stdout" else subprocess.DEVNULL,
             stderr=subprocess.PIPE if listen == "stderr" else subprocess.DEVNULL,

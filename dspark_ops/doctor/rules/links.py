@@ -1,4 +1,4 @@
-"""The ports of the rails: cabled, fast, not bonded, 9000 at both ends and after the next boot."""
+"""The ports of the rails: cabled, fast, not bonded, 9000 at both ends."""
 
 from __future__ import annotations
 
@@ -85,50 +85,6 @@ def mtu(view: NodeView) -> Outcome:
     if low:
         return warn("; ".join(low), expected)
     return ok(f"{wanted} on every rail")
-
-
-@node_rule("fabric.mtu_persisted")
-def mtu_persisted(view: NodeView) -> Outcome:
-    """Netplan gives every rail its MTU and its address again after a boot."""
-    files = need(view.node.netplan, "the netplan files")
-    wanted = view.site.fabric.mtu
-    problems = []
-    for rail in view.site.fabric.rails:
-        end = rail.of(view.role)
-        said = [d for f in files if (d := f.device(end.netdev)) is not None]
-        # netplan reads the files by name; the last one that names an MTU wins, addresses add up.
-        values = [d.mtu for d in said if d.mtu is not None]
-        if not said:
-            problems.append(f"no netplan file names {end.netdev} (rail {rail.name})")
-        elif not values or values[-1] != wanted:
-            problems.append(f"netplan gives {end.netdev} MTU {values[-1] if values else 'none (1500)'}")
-        elif str(end.address) not in [a for d in said for a in d.addresses]:
-            problems.append(f"netplan does not give {end.netdev} the address {end.address}")
-    return judge(problems, f"netplan gives every rail its address and MTU {wanted}", f"MTU {wanted} in a netplan file")
-
-
-@node_rule("fabric.persistence_owner")
-def persistence_owner(view: NodeView) -> Outcome:
-    """One netplan file owns the rails, it is ours, and only root can read it."""
-    files = need(view.node.netplan, "the netplan files")
-    rails = {rail.of(view.role).netdev for rail in view.site.fabric.rails}
-    problems = []
-    owners = []
-    for file in files:
-        if file.devices is None:
-            problems.append(f"{file.path} is not valid netplan")
-            continue
-        named = sorted(rails & {d.name for d in file.devices})
-        if named and file.owner != "dspark-ops":
-            problems.append(f"{file.path} ({file.owner}) names {', '.join(named)}")
-        elif named:
-            owners.append(file.path)
-            if file.mode is not None and file.mode & 0o077:
-                problems.append(f"{file.path} has mode {file.mode:04o}")
-    if len(owners) > 1:
-        problems.append(f"two files of ours name the rails: {', '.join(owners)}")
-    fine = f"{owners[0]} owns the rails" if owners else "no netplan file names a rail"
-    return judge(problems, fine, "one netplan file of mode 0600 that names the rails, written by dspark-ops")
 
 
 @pair_rule("fabric.jumbo_ping")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dspark_ops.doctor.outcome import NodeView, NotApplicableError, Outcome, fail, judge, need, ok
-from dspark_ops.doctor.registry import node_rule
+from dspark_ops.doctor.outcome import NodeView, NotApplicableError, Outcome, PairView, fail, judge, need, ok, warn
+from dspark_ops.doctor.registry import node_rule, pair_rule
 from dspark_ops.facts.gids import roce_v2_indexes
 
 GID_INDEX = "NCCL_IB_GID_INDEX"
@@ -82,3 +82,32 @@ def socket_ifnames(view: NodeView) -> Outcome:
         if given != wanted:
             problems.append(f"{name} is not defined" if value is None else f"{name}={value or '(empty)'}")
     return judge(problems, f"all three name {wanted}", f"{', '.join(SOCKET_VARIABLES)} all {wanted}")
+
+
+@pair_rule("nccl.conf_files")
+def conf_files(view: PairView) -> Outcome:
+    """No file of a host defines variables of NCCL or Gloo; if one does, both hosts say the same and none is empty."""
+    merged: dict[str, dict[str, tuple[str, str]]] = {}
+    bad, surprising = [], []
+    for node in view.facts.nodes:
+        files = need(node.nccl_files, f"the files of the {node.role} that may hold NCCL variables")
+        merged[node.role] = {name: (value, f.path) for f in files for name, value in f.values.items()}
+        for file in files:
+            bad += [f"{node.role} {file.path}: {name} is defined and empty" for name in file.empty if name == GID_INDEX]
+            shown = ", ".join(f"{name}={value}" for name, value in file.values.items())
+            surprising.append(f"{node.role} {file.path}: {shown}")
+    head, worker = merged["head"], merged["worker"]
+    for name in sorted(head.keys() | worker.keys()):
+        ours, theirs = head.get(name), worker.get(name)
+        if (ours and ours[0]) != (theirs and theirs[0]):  # defined and empty is not undefined
+            bad.append(f"{name} is {_shown(ours)} on the head and {_shown(theirs)} on the worker")
+    expected = "no variable of NCCL, Gloo or TP in /etc/nccl.conf, ~/.nccl.conf and the environment files"
+    if bad:
+        return fail("; ".join(bad), expected)
+    return warn("; ".join(surprising), expected) if surprising else ok("no file of either host defines one")
+
+
+def _shown(entry: tuple[str, str] | None) -> str:
+    if entry is None:
+        return "not defined"
+    return f"{entry[0] or '(empty)'} ({entry[1]})"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dspark_ops.config.models import RailSite
-from dspark_ops.doctor.outcome import NodeView, NotApplicableError, Outcome, PairView, fail, judge, need, ok
+from dspark_ops.doctor.outcome import NodeView, NotApplicableError, Outcome, PairView, fail, judge, need, ok, warn
 from dspark_ops.doctor.registry import node_rule, pair_rule
 from dspark_ops.facts.gids import roce_v2_indexes
 from dspark_ops.facts.rdma import HcaFacts
@@ -71,7 +73,10 @@ def pcie_width(view: NodeView) -> Outcome:
     """Both halves of the ConnectX-7 are trained at full PCIe width and speed."""
     width, speed = view.limits["width"], view.limits["speed"]
     problems = []
-    for rail, hca in rail_hcas(view):
+    hcas = rail_hcas(view)
+    if all(hca.driver == "rxe" for _, hca in hcas):
+        raise NotApplicableError("soft-RoCE has no PCIe link")
+    for rail, hca in hcas:
         lanes = need(hca.pcie_width, f"the PCIe width of {hca.name}")
         words = need(hca.pcie_speed, f"the PCIe speed of {hca.name}").split()
         rate = float(words[0]) if words and words[0].replace(".", "", 1).isdecimal() else None
@@ -82,14 +87,84 @@ def pcie_width(view: NodeView) -> Outcome:
     return judge(problems, f"x{width:g} at {speed:g} GT/s", f"x{width:g} at {speed:g} GT/s on every rail")
 
 
+@pair_rule("fabric.active_mtu")
+def active_mtu(view: PairView) -> Outcome:
+    """RoCE uses its largest MTU at both ends of every rail: it follows the port's, and does not show in it."""
+    wanted = view.limits["mtu"]
+    unequal, low, judged = [], [], 0
+    for rail in view.site.fabric.rails:
+        ends = []
+        for node in view.facts.nodes:
+            need(node.rdma, f"/sys/class/infiniband of the {node.role}")
+            hca = node.hca_of(rail.of(node.role).netdev)
+            if hca is None or not hca.active:
+                break  # that is the business of fabric.hca_active; a port that is not active reads 1024
+            if hca.active_mtu_bytes is None and hca.driver != "rxe" and view.rehearsal():
+                raise NotApplicableError("the RDMA devices of this rehearsal are look-alikes: ibv_devinfo shows none")
+            ends.append((node.role, hca.name, need(hca.active_mtu_bytes, f"active_mtu of {hca.name} ({node.role})")))
+        if len(ends) < 2:
+            continue
+        judged += 1
+        told = f"rail {rail.name}: " + ", ".join(f"{role} {name} {mtu}" for role, name, mtu in ends)
+        if ends[0][2] != ends[1][2]:
+            unequal.append(told)
+        elif ends[0][2] < wanted:
+            low.append(told)
+    if not judged:
+        raise NotApplicableError("no rail is ACTIVE at both ends")
+    expected = f"{wanted:g} at both ends of every rail"
+    if unequal:
+        return fail("; ".join(unequal + low), expected)
+    return warn("; ".join(low), expected) if low else ok(f"{wanted:g} at both ends of {judged} rails")
+
+
 @node_rule("fabric.rails_complete")
 def rails_complete(view: NodeView) -> Outcome:
-    """Every cabled port is a rail: one cable is two PCIe halves, and one of them carries half."""
+    """A cage with a cable is configured through both of its PCIe halves, and the site uses both."""
     need(view.node.rdma, "/sys/class/infiniband")
-    used = {rail.of(view.role).netdev for rail in view.site.fabric.rails}
-    idle = [h for h in view.node.rdma or () if h.active and h.netdev is not None and h.netdev not in used]
-    problems = [f"{h.name} ({h.netdev}, cage {h.cage}, PCIe half {h.half}) is ACTIVE and no rail uses it" for h in idle]
-    return judge(problems, "every ACTIVE RDMA device is a rail", "a rail for every cabled port")
+    rails = {rail.of(view.role).netdev: rail.name for rail in view.site.fabric.rails}
+    cages: dict[int, list[HcaFacts]] = {}
+    for hca in view.node.rdma or ():
+        if hca.cage is not None and hca.netdev is not None:
+            cages.setdefault(hca.cage, []).append(hca)
+    half, unused = [], []
+    for cage, hcas in sorted(cages.items()):
+        if not any(_plugged(view, hca) for hca in hcas):
+            continue
+        outside = [hca for hca in hcas if hca.netdev not in rails]
+        bare = [hca for hca in outside if not _addresses(view, hca)]
+        if not outside:
+            continue
+        told = "; ".join(_said(view, hca, rails) for hca in hcas)
+        if bare and len(bare) < len(hcas):
+            half.append(f"cage {cage} has a cable and only half of it is configured: {told}")
+        elif len(outside) < len(hcas):
+            half.append(f"cage {cage} has a cable and the site uses only half of it: {told}")
+        else:
+            unused.append(f"cage {cage} has a cable and no rail uses it: {told}")
+    expected = "both PCIe halves of every cabled cage are rails with an address"
+    if half:
+        return fail("; ".join(half + unused), expected)
+    return warn("; ".join(unused), expected) if unused else ok("every cabled port is a rail")
+
+
+def _plugged(view: NodeView, hca: HcaFacts) -> bool:
+    link = view.node.link(hca.netdev or "")
+    return bool(hca.active or (link is not None and link.carrier))
+
+
+def _addresses(view: NodeView, hca: HcaFacts) -> list[str]:
+    """Its IPv4 addresses; one that a host gives itself (169.254) configures nothing."""
+    link = view.node.link(hca.netdev or "")
+    return [str(a) for a in link.ipv4 if not a.ip.is_link_local] if link is not None else []
+
+
+def _said(view: NodeView, hca: HcaFacts, rails: Mapping[str, str]) -> str:
+    rail = rails.get(hca.netdev or "")
+    address = ", ".join(_addresses(view, hca)) or "no IPv4 address"
+    light = "" if _plugged(view, hca) else ", no carrier"
+    where = f"{hca.name} ({hca.netdev}, cage {hca.cage}, PCIe half {hca.half})"
+    return f"{where}: {f'rail {rail}' if rail else 'no rail'}, {address}{light}"
 
 
 @pair_rule("fabric.cabling")
@@ -118,6 +193,8 @@ def firmware_parity(view: PairView) -> Outcome:
     """Both ConnectX-7 run the same firmware."""
     sets = []
     for node in view.facts.nodes:
+        if node.rdma and all(hca.driver == "rxe" for hca in node.rdma):
+            raise NotApplicableError("soft-RoCE has no firmware")
         versions = {h.firmware for h in need(node.rdma, f"/sys/class/infiniband of the {node.role}") if h.firmware}
         sets.append(need(", ".join(sorted(versions)) or None, f"the NIC firmware of the {node.role}"))
     if sets[0] == sets[1]:

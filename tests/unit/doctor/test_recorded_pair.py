@@ -13,6 +13,8 @@ from dspark_ops.facts.snapshot import PairFacts, pair_from
 from dspark_ops.transport.base import NodeReading
 from tests.unit.facts.captures import FIXTURES
 
+# Recorded before these were read.
+LATER = {"neighbours", "echoes", "lldp", "persistence", "nccl_files"}
 SITE = """
 version: 1
 name: lab
@@ -65,7 +67,7 @@ def facts(readings: dict[str, NodeReading], loaded: LoadedSite) -> PairFacts:
 def test_every_part_of_both_nodes_is_understood(facts: PairFacts) -> None:
     for node in facts.nodes:
         missing = {name for name, value in node if value is None}
-        assert missing == {"error", "hint", "neighbours", "echoes", "lldp"}  # recorded before these were read
+        assert missing == {"error", "hint", *LATER}
         assert node.rank is not None
         assert node.rank.running
         assert node.rank.pids
@@ -83,7 +85,13 @@ def test_the_doctor_agrees_that_it_serves(facts: PairFacts, loaded: LoadedSite) 
     # What the site renders to today may differ from what was deployed when this was recorded.
     report = run_checks(facts, loaded, active=True, skip=["service.release_current", "host.removeipc_linger"])
     wrong = {(f.id, f.node) for f in report.findings if f.status not in ("ok", "skip")}
-    assert wrong == {("fabric.mtu_persisted", "head"), ("fabric.mtu_persisted", "worker")}
+    of_later = {"fabric.mtu_persisted", "fabric.persistence_owner", "fabric.cable_matches", "nccl.conf_files"}
+    assert {f.status for f in report.findings if f.id in of_later} == {"unknown"}
+    # That pair was addressed by hand, without the settings that bootstrap makes for the rails.
+    assert wrong - {(i, node) for i in of_later for node in (*ROLES, "pair")} == {
+        ("fabric.arp_settings", "head"),
+        ("fabric.arp_settings", "worker"),
+    }
     assert {f.status for f in report.findings if f.id.startswith("service.")} == {"ok"}
     told = {f.id for f in report.findings if f.look_alike}
     assert {"fabric.rocev2_gid", "gpu.present", "host.memory_floor"} <= told

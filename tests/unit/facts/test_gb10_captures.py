@@ -25,7 +25,7 @@ def test_every_capture_names_its_source_and_how_true_it_is() -> None:
     assert held == set(manifest())
     for entry in manifest().values():
         assert entry["source"]
-        assert entry["kind"] in {"real", "real-excerpt", "reassembled", "reconstructed"}
+        assert entry["kind"] in {"real", "real-excerpt", "reassembled", "reconstructed", "real-other-hw"}
 
 
 @pytest.mark.parametrize("name", names("host/dgx-release"))
@@ -164,6 +164,17 @@ def test_a_roce_v2_entry_of_another_address_is_no_index() -> None:
     assert roce_v2_indexes(hca.gids, hca.netdev, IPv4Address("10.0.0.99")) == ()
 
 
+NETPLAN_MAKERS = {
+    "BAD-nvidia-three-sparks-same-subnet.yaml": "nvidia",
+    "foreign-98-spark-vllm-docker.yaml": "spark-vllm-docker",
+    "mtu9000-one-cable.yaml": "foreign",
+    "mtu9000-two-cables.yaml": "foreign",
+    "nvidia-benchguide-spark1.yaml": "nvidia",
+    "nvidia-link-local.yaml": "nvidia",
+    "nvidia-option1-node1.yaml": "nvidia",
+}
+
+
 @pytest.mark.parametrize("name", names("netplan/"))
 def test_netplan(name: str) -> None:
     file = parse_netplan(f"/etc/netplan/{name.rsplit('/', 1)[-1]}", text(name))
@@ -178,8 +189,8 @@ def test_netplan(name: str) -> None:
         assert second is not None
         assert IPv4Interface(first.addresses[0]).network == IPv4Interface(second.addresses[0]).network
     if wanted.get("link_local"):
-        assert all(not d.addresses for d in file.devices)
-    assert file.owner == ("spark-vllm-docker" if "98-spark" in name else "foreign")
+        assert all(not d.addresses and d.link_local == ("ipv4",) for d in file.devices)
+    assert file.owner == NETPLAN_MAKERS[name.rsplit("/", 1)[-1]]
 
 
 @pytest.mark.parametrize("name", names("nvidia-smi/csv/compute-apps"))

@@ -11,7 +11,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspark_ops.facts import docker_engine, gpu, jumbo, links, listeners, memory, netplan, rank, routes, service, system
+from dspark_ops.facts import (
+    docker_engine,
+    ethtool,
+    gpu,
+    ifupdown,
+    jumbo,
+    kernel_log,
+    links,
+    links_text,
+    listeners,
+    memory,
+    nccl_files,
+    nccl_log,
+    netplan,
+    networkd,
+    networkmanager,
+    persistence,
+    rank,
+    rdma_tools,
+    routes,
+    service,
+    system,
+    verbs,
+)
 from dspark_ops.facts.gids import parse_gids
 from dspark_ops.facts.rdma import cage_of, parse_rdma
 from dspark_ops.facts.snapshot import NodeFacts, parse_node
@@ -41,6 +64,26 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "version": service.parse_version,
     "completion": service.parse_completion,
     "ping": lambda text: jumbo.parse_ping("r", text),
+    "ethtool": ethtool.parse_settings,
+    "ethtool -i": ethtool.parse_driver,
+    "ethtool -m": ethtool.parse_module,
+    "ethtool -S": lambda text: ethtool.worst_lane(ethtool.parse_statistics(text) or {}),
+    "interfaces": lambda text: ifupdown.parse_interfaces({"/etc/network/interfaces": text}),
+    "kernel log": kernel_log.parse_kernel_log,
+    "ip -br": links_text.parse_ip_brief,
+    "ip": links_text.parse_ip_text,
+    "nccl files": lambda text: nccl_files.parse_nccl_files({"/etc/nccl.conf": text}),
+    "nccl log": nccl_log.parse_nccl_log,
+    "networkd": lambda text: networkd.parse_networkd({"/etc/systemd/network/x.network": text}),
+    "keyfile": lambda text: networkmanager.parse_profile("/etc/x", text),
+    "managers": persistence.parse_managers,
+    "ibdev2netdev": rdma_tools.parse_ibdev2netdev,
+    "rdma link": rdma_tools.parse_rdma_link,
+    "rdma statistic": rdma_tools.parse_rdma_statistic,
+    "show_gids": rdma_tools.parse_show_gids,
+    "gid listing": rdma_tools.parse_gid_listing,
+    "ibv_devinfo": verbs.parse_ibv_devinfo,
+    "ibstat": verbs.parse_ibstat,
 }
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
 KEYS = st.one_of(

@@ -1,0 +1,46 @@
+"""What the kernel said of the NIC and the GPU: PCIe bandwidth, slot power, a device that went away, Xid errors."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field
+
+from dspark_ops.facts.model import Fact
+
+_BANDWIDTH = re.compile(r"mlx5_core (\S+): (\d{1,5}\.\d{1,3}) Gb/s available PCIe bandwidth")
+_SLOT = re.compile(r"mlx5_core \S+: .*insufficient power on the PCIe slot \((\d{1,4})W\)")
+_GONE = re.compile(r"mlx5_core (\S+): E-Switch: cleanup")
+_HOTPLUG = re.compile(r"cx7-pcie-hotplug .*: Hotplug (enabled|disabled)")
+_XID = re.compile(r"NVRM: Xid\D{0,40}?(\d{1,4}),")
+_NO_MEMORY = re.compile(r"NVRM: .*NV_ERR_NO_MEMORY")
+
+
+class KernelLogFacts(Fact):
+    """One log. pcie_gbps: by PCI address of the NIC's functions; the GPU's own line (x0) is no PCIe link and left out.
+
+    slot_power_w: what the slot claims to give, which healthy links print too. nic_gone: functions that were torn down.
+    no_memory: lines of the driver's memory error, frequent in healthy runs. None: the log says nothing of it.
+    """
+
+    pcie_gbps: dict[str, float] = Field(default_factory=dict)
+    slot_power_w: int | None = None
+    nic_gone: tuple[str, ...] = ()
+    hotplug: bool | None = None
+    xids: tuple[int, ...] = ()
+    no_memory: int = 0
+
+
+def parse_kernel_log(text: str | None) -> KernelLogFacts | None:
+    """The lines of `dmesg` or `journalctl -k` that concern the fabric and the GPU; None without a log."""
+    if text is None:
+        return None
+    slots, hotplug = _SLOT.findall(text), _HOTPLUG.findall(text)
+    return KernelLogFacts(
+        pcie_gbps={address: float(rate) for address, rate in _BANDWIDTH.findall(text)},
+        slot_power_w=int(slots[-1]) if slots else None,
+        nic_gone=tuple(dict.fromkeys(_GONE.findall(text))),
+        hotplug=hotplug[-1] == "enabled" if hotplug else None,
+        xids=tuple(dict.fromkeys(map(int, _XID.findall(text)))),
+        no_memory=len(_NO_MEMORY.findall(text)),
+    )
