@@ -6,11 +6,12 @@ import importlib.util
 import json
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import ansible.module_utils
 import pytest
 
 from dspark_ops.paths import data_dir
@@ -28,19 +29,8 @@ def load(path: Path, name: str) -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="session", autouse=True)
-def module_utils() -> Iterator[None]:
-    """What Ansible does when it packs a module: ours are found as ansible.module_utils.NAME."""
-    import ansible.module_utils as package
-
-    names = []
-    for path in sorted((PLAYBOOKS / "module_utils").glob("*.py")):
-        name = f"ansible.module_utils.{path.stem}"
-        setattr(package, path.stem, load(path, name))
-        names.append(name)
-    yield
-    for name in names:
-        sys.modules.pop(name, None)
+# What Ansible does when it packs a module: ours are found as ansible.module_utils.NAME.
+ansible.module_utils.__path__.append(str(PLAYBOOKS / "module_utils"))
 
 
 Call = Callable[..., dict[str, Any]]

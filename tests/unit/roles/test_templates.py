@@ -5,16 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import jinja2
-import yaml
 
 from dspark_ops.paths import data_dir
-from tests.unit.roles.conftest import PLAYBOOKS, load
-
-rules = load(PLAYBOOKS / "module_utils" / "dspark_netplan_rules.py", "netplan_rules")
-RAILS = [
-    {"name": "p0a", "netdev": "enp1s0f0np0", "address": "10.77.0.1/24"},
-    {"name": "p0b", "netdev": "enP2p1s0f0np0", "address": "10.77.1.1/24"},
-]
 
 
 def render(name: str, **variables: Any) -> str:
@@ -27,32 +19,6 @@ def render(name: str, **variables: Any) -> str:
         autoescape=False,  # noqa: S701 (configuration files, no HTML)
     )
     return environment.get_template(name).render(**variables)
-
-
-def test_netplan_of_two_rails() -> None:
-    text = render("netplan_rails.yaml.j2", fabric_own_rails=RAILS, fabric_mtu=9000)
-    rail = {"mtu": 9000, "dhcp4": False, "dhcp6": False, "accept-ra": False, "link-local": [], "optional": True}
-    assert yaml.safe_load(text) == {
-        "network": {
-            "version": 2,
-            "ethernets": {
-                "enp1s0f0np0": {"addresses": ["10.77.0.1/24"], **rail},
-                "enP2p1s0f0np0": {"addresses": ["10.77.1.1/24"], **rail},
-            },
-        }
-    }
-    assert text.startswith("# Written by dspark-ops")
-    assert "Do not edit" in text.splitlines()[0]
-    assert all(line == line.rstrip() for line in text.splitlines())
-
-
-def test_what_we_write_is_what_we_would_adopt() -> None:
-    """The rules and the template agree on what a rail needs: our own text, found in another file, is no conflict."""
-    text = render("netplan_rails.yaml.j2", fabric_own_rails=RAILS, fabric_mtu=9000)
-    rails = [rules.Rail(r["name"], r["netdev"], r["address"], 9000) for r in RAILS]
-    found = rules.ownership(rails, {"/etc/netplan/10-copy.yaml": yaml.safe_load(text)}, {})
-    assert (found.own, found.conflicts) == ((), ())
-    assert set(found.adopted) == {r["netdev"] for r in RAILS}
 
 
 def test_sysctl() -> None:
