@@ -15,7 +15,8 @@ from dspark_ops.deploy.reach import reach
 from dspark_ops.errors import DsparkError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.fabric.apply import Consent, counted, judged, rail_variables, render_plan
-from dspark_ops.fabric.transaction import FabricTransaction, open_entries, prove
+from dspark_ops.fabric.gid_record import remember
+from dspark_ops.fabric.transaction import FabricTransaction, Proof, open_entries, prove
 from dspark_ops.report.models import Change, Report, Verdict
 from dspark_ops.report.recorder import Progress, Recorder
 
@@ -96,12 +97,14 @@ class _Bootstrap:
     def apply(self, phases: Sequence[str]) -> Report:
         """The given phases in order; the fabric is put back on both nodes when anything of it fails."""
         begun = ""
+        proof: Proof | None = None
         try:
             for phase in phases:
                 begun = phase
                 with self.recorder.phase(phase) as note:
                     if phase == "prove":
-                        note.detail = prove(self.loaded.site)
+                        proof = prove(self.loaded.site)
+                        note.detail = proof.sentence
                     else:
                         self._step(phase)
         except (DsparkError, KeyboardInterrupt) as failure:
@@ -111,6 +114,8 @@ class _Bootstrap:
             return self.recorder.report(
                 "unchanged", ExitCode.OK, "both hosts and all rails are as wanted; zero changes"
             )
+        if proof is not None:
+            remember(self.loaded.site.name, proof.facts)
         rails = len(self.loaded.site.fabric.rails)
         mtu = self.loaded.site.fabric.mtu
         return self.recorder.report(

@@ -25,6 +25,7 @@ from dspark_ops.deploy.readiness import wait_ready
 from dspark_ops.deploy.spec import render_pair
 from dspark_ops.errors import DsparkError, RefusedError
 from dspark_ops.exitcodes import ExitCode
+from dspark_ops.fabric.gid_record import remember
 from dspark_ops.report.models import NodeReport, Report
 from dspark_ops.report.recorder import Progress, Recorder
 from dspark_ops.transport.ssh import SshRunner, open_runner
@@ -142,6 +143,8 @@ class _Launch:
                 text = self._wait(self.plan.epoch)
                 note.detail = f"completion: {text.strip()!r}"
             save_served(self.loaded.site.name, documents)
+            # What the ranks began with: `fabric verify` and the doctor compare later readings with it.
+            remember(self.loaded.site.name, self.seen.pair)
             return self.recorder.report(
                 "ready",
                 ExitCode.OK,

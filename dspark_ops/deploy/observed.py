@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dspark_ops.config.models import Canary, Profile, Role, Site
-from dspark_ops.facts import disk, docker_engine, links, listeners, memory, rank, service
+from dspark_ops.facts import disk, docker_engine, links, listeners, memory, rank, rdma, service
 from dspark_ops.facts.rank import RankFacts
 from dspark_ops.facts.snapshot import PairFacts, pair_from
 from dspark_ops.transport.base import NodeReading, Probe
@@ -18,6 +18,7 @@ _PROBES: tuple[Probe, ...] = (
     *docker_engine.PROBES,
     *rank.PROBES,
     *links.PROBES,
+    *rdma.PROBES,
     *listeners.PROBES,
     *memory.PROBES,
     *disk.PROBES,

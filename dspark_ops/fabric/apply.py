@@ -14,7 +14,8 @@ from dspark_ops.config.models import ROLES, Role, Site
 from dspark_ops.deploy.reach import reach
 from dspark_ops.errors import DsparkError, NoVerdictError, RefusedError
 from dspark_ops.exitcodes import ExitCode
-from dspark_ops.fabric.transaction import FabricTransaction, NotProvenError, open_entries, prove
+from dspark_ops.fabric.gid_record import remember
+from dspark_ops.fabric.transaction import FabricTransaction, NotProvenError, Proof, open_entries, prove
 from dspark_ops.report.models import Change, Report, Verdict
 from dspark_ops.report.recorder import Progress, Recorder
 
@@ -141,12 +142,13 @@ class _FabricRun:
 
     def carry_out(self, steps: tuple[str, ...], unchanged: str) -> Report:
         """The steps in order; both nodes are put back when one fails."""
-        proof = ""
+        proof: Proof | None = None
         try:
             for step in steps:
                 with self.recorder.phase(step) as note:
                     if step == "prove":
-                        proof = note.detail = prove(self.loaded.site, packets=self.packets)
+                        proof = prove(self.loaded.site, packets=self.packets)
+                        note.detail = proof.sentence
                     else:
                         self._step(step)
         except (DsparkError, KeyboardInterrupt) as failure:
@@ -154,7 +156,11 @@ class _FabricRun:
         count = len(self.recorder.changes)
         if count == 0:
             return self.recorder.report("unchanged", ExitCode.OK, unchanged)
-        return self.recorder.report("changed", ExitCode.OK, f"{counted(count)}; {proof}")
+        if proof is not None and self.packets:
+            remember(self.loaded.site.name, proof.facts)
+        return self.recorder.report(
+            "changed", ExitCode.OK, f"{counted(count)}; {proof.sentence if proof else 'not proven'}"
+        )
 
     def _undo(self, failure: BaseException) -> Report:
         interrupted = isinstance(failure, KeyboardInterrupt)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from dspark_ops.ansible_run.events import PlayResult
 from dspark_ops.config.models import ROLES, Role, Site
 from dspark_ops.errors import DsparkError
-from dspark_ops.facts import fabric_journal, jumbo
+from dspark_ops.facts import fabric_journal, jumbo, links, rdma
 from dspark_ops.facts.fabric_journal import read_journal
+from dspark_ops.facts.snapshot import PairFacts, pair_from
 from dspark_ops.report.recorder import Recorder
-from dspark_ops.transport.base import Command, NodeReading
+from dspark_ops.transport.base import NodeReading
 from dspark_ops.transport.ssh import read_pair
 
 Play = Callable[[str], PlayResult]
@@ -28,23 +29,34 @@ class NotProvenError(DsparkError):
     """The new fabric did not prove itself; the caller puts it back."""
 
 
-def prove(site: Site, *, packets: bool = True) -> str:
+@dataclass(frozen=True)
+class Proof:
+    """What was seen, in a sentence, and the ports and GIDs at that moment."""
+
+    sentence: str
+    facts: PairFacts
+
+
+def prove(site: Site, *, packets: bool = True) -> Proof:
     """Log in to both nodes anew and, with `packets`, send full-size packets over every rail both ways.
 
-    The sentence that says what was seen. Raises NotProvenError naming each node or rail that failed.
+    Raises NotProvenError naming each node or rail that failed.
     """
-    probes = {role: (Command("true", ("true",)), *(jumbo.probes(site, role) if packets else ())) for role in ROLES}
+    probes = {role: (*(jumbo.probes(site, role) if packets else ()), *links.PROBES, *rdma.PROBES) for role in ROLES}
     readings = read_pair(site, probes, timeout_s=20.0)
     lost = [f"{role}: {readings[role].error or 'not reached'}" for role in ROLES if not readings[role].reachable]
     if lost:
         raise NotProvenError("the control host cannot log in any more: " + "; ".join(lost))
+    facts = pair_from(site, readings)
     if not packets:
-        return "both nodes take a new login"
+        return Proof("both nodes take a new login", facts)
     silent = [problem for role in ROLES for problem in _silent_rails(site, role, readings[role])]
     if silent:
         raise NotProvenError(f"packets of {site.fabric.mtu} bytes do not pass: {'; '.join(silent)} [fabric.jumbo]")
     rails = len(site.fabric.rails)
-    return f"both nodes take a new login; packets of {site.fabric.mtu} bytes cross {rails} rails both ways"
+    return Proof(
+        f"both nodes take a new login; packets of {site.fabric.mtu} bytes cross {rails} rails both ways", facts
+    )
 
 
 def _silent_rails(site: Site, role: Role, reading: NodeReading) -> list[str]:
