@@ -20,13 +20,14 @@ demo: setup
 test: unit lab-test
 
 unit: setup
-	$(BIN)/python -m pytest tests/unit tests/contract -q
+	$(BIN)/python -m pytest tests/unit tests/contract -q -n auto
 
 lab-test: setup
 	$(BIN)/dspark-ops lab up --install-prerequisites
 	$(BIN)/python -m pytest tests/lab -m "lab and not soak" -q
 
-# What takes longer than a change should wait for: more random kills. Its dated result goes to docs/evidence/.
+# What takes longer than a change should wait for: random kills, random harm to the fabric. Its dated result goes to
+# docs/evidence/.
 soak: setup
 	$(BIN)/dspark-ops lab up --install-prerequisites
 	$(BIN)/python -m pytest tests/lab -m soak -q -s
@@ -44,8 +45,10 @@ format: setup
 docs: setup
 	$(BIN)/python docs/generate.py
 
+# The second needs the rehearsal pair: make bench SITE=path/to/site.yml
 bench: setup
 	$(BIN)/python benchmarks/help_latency.py
+	$(if $(SITE),$(BIN)/python benchmarks/fabric_show.py $(SITE))
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache

@@ -13,7 +13,7 @@ from dspark_ops.config.load import load_site
 from dspark_ops.config.models import ROLES
 from tests.lab.fabric_faults import A0, A1, B0, B1, FAULTS, Fault, shell
 from tests.lab.operator_cli import HOSTS, Done, Operator, wait_for_line
-from tests.lab.test_bootstrap import NETPLAN, unconfigure
+from tests.lab.test_bootstrap import NETPLAN
 from tests.lab.test_pair import TINY_IMAGE
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -30,9 +30,11 @@ def idle(operator: Operator) -> Operator:
 @pytest.fixture
 def bare(idle: Operator) -> Iterator[Operator]:
     """Unconfigured ports; the rails are applied again afterwards."""
-    unconfigure(idle)
+    ports = [f"ip addr flush dev {port} scope global; ip link set {port} mtu 1500 up" for port in (A0, B0, A1, B1)]
+    for role in HOSTS:
+        shell(idle, role, f"rm -rf {NETPLAN} /var/lib/dspark/journal; netplan apply; {'; '.join(ports)}")
     yield idle
-    done = idle.run("bootstrap", "--yes")
+    done = idle.run("fabric apply", "--yes")
     assert done.rc == 0, done
 
 
