@@ -19,7 +19,7 @@ from dspark_ops.report.recorder import Recorder
 from dspark_ops.transport.base import NodeReading
 from dspark_ops.transport.ssh import read_pair
 
-Play = Callable[[str], PlayResult]
+PlayTag = Callable[[str], PlayResult]
 # The nodes' own timer, the time a revert may take, and what a slow login adds (playbooks/roles/fabric/defaults).
 SELF_REVERT_S = 75.0
 _POLL_S = 3.0
@@ -85,7 +85,7 @@ class FabricTransaction:
 
     site: Site
     recorder: Recorder
-    play: Play
+    play: PlayTag
     before: Mapping[Role, str | None]
 
     def put_back(self) -> list[str]:

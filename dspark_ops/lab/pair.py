@@ -14,7 +14,7 @@ from dspark_ops.lab import prerequisites, teardown
 from dspark_ops.lab.cables import LinkState, Namespace, Wiring
 from dspark_ops.lab.engine_host import DockerHost, ensure_docker, find_docker
 from dspark_ops.lab.lab_lock import lab_lock
-from dspark_ops.lab.layout import NODES, PORTS, LabPaths, Node, lab_paths
+from dspark_ops.lab.layout import NODES, PORTS, WORKER, LabPaths, Node, Port, lab_paths
 from dspark_ops.lab.models import DownReport, EngineStatus, LabStatus, LookAlike, NodeStatus, PortStatus
 from dspark_ops.lab.network import ensure_network, find_subnet
 from dspark_ops.lab.node_image import ensure_node_image
@@ -196,14 +196,14 @@ def _nodes(
                 container=container.status if container is not None else "absent",
                 management_ip=node.management_ip(subnet) if subnet else None,
                 ssh=node.name in running and answers(paths, node),
-                ports=_ports(node, seen.get(node.name, {}), verdict, wanted),
+                ports=_ports(node, seen.get(node.name, {}), verdict, wanted, crossed=crossed),
             )
         )
     return tuple(found)
 
 
 def _ports(
-    node: Node, seen: dict[str, LinkState], verdict: dict[tuple[str, str], bool], wanted: int | None
+    node: Node, seen: dict[str, LinkState], verdict: dict[tuple[str, str], bool], wanted: int | None, *, crossed: bool
 ) -> tuple[PortStatus, ...]:
     found = []
     for port in PORTS:
@@ -213,7 +213,7 @@ def _ports(
                 name=port.name,
                 cage=port.cage,
                 half=port.half,
-                cable=port.cage + 1 if wanted is not None and port.cage < wanted else None,
+                cable=_cable(node, port, crossed=crossed) if wanted is not None and port.cage < wanted else None,
                 plugged_as_wanted=verdict.get((node.name, port.name), False),
                 admin_up=link.admin_up if link else False,
                 carrier=link.carrier if link else False,
@@ -222,6 +222,11 @@ def _ports(
             )
         )
     return tuple(found)
+
+
+def _cable(node: Node, port: Port, *, crossed: bool) -> int:
+    """Cables are numbered by the head's cages; crossed, the worker's end of each is in the other cage."""
+    return 2 - port.cage if crossed and node is WORKER else port.cage + 1
 
 
 def _absent(node: Node) -> NodeStatus:

@@ -113,6 +113,7 @@ def test_a_vm_has_its_kernel_its_name_and_four_active_devices(vm_pair: Rehearsal
     assert vm_pair.run(node, "ibv_devinfo | grep -c PORT_ACTIVE") == "4"
 
 
+@pytest.mark.soak  # the same by the product's own commands: test_vm_fabric
 @pytest.mark.usefixtures("undone")
 def test_addresses_are_rocev2_gids_and_jumbo_frames_and_verbs_pass(vm_pair: RehearsalPair, timed: Timed) -> None:
     assert {seen.kind for seen in devices(vm_pair, HEAD).values()} == {""}
@@ -164,6 +165,7 @@ def test_a_reset_undoes_files_links_and_a_wrong_clock(vm_pair: RehearsalPair, ti
         assert abs(int(vm_pair.run(node, "date +%s")) - time.time()) < 10
 
 
+@pytest.mark.soak  # as above, and of both at once
 @pytest.mark.usefixtures("undone")
 def test_a_reboot_keeps_the_netplan_file_and_makes_the_devices_again(vm_pair: RehearsalPair, timed: Timed) -> None:
     boot = "cat /proc/sys/kernel/random/boot_id"
