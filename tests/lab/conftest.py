@@ -39,15 +39,18 @@ class RehearsalPair:
         return done.stdout.strip()
 
     def succeeds(self, node: str, script: str, *, timeout_s: float = 60) -> bool:
-        """Whether the script ends with 0 on the node."""
-        done = subprocess.run(
-            ["ssh", "-F", str(self.ssh_config), node, "bash", "-s"],
-            input=script,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        """Whether the script ends with 0 on the node; not, when it gives no answer in that time."""
+        try:
+            done = subprocess.run(
+                ["ssh", "-F", str(self.ssh_config), node, "bash", "-s"],
+                input=script,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False
         return done.returncode == 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import HEAD, WORKER, RehearsalPair
-from tests.lab.operator_cli import Operator
+from tests.lab.operator_cli import Operator, wait_for_line
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -97,7 +97,7 @@ def test_applied_proven_loaded_and_still_there_after_both_rebooted(
         vm_pair.succeeds(node, "sudo systemctl reboot")
         deadline = time.monotonic() + 240
         script = f"[ $(cat /proc/sys/kernel/random/boot_id) != {before} ] && dspark-lab-ready"
-        while not vm_pair.succeeds(node, script):
+        while not vm_pair.succeeds(node, script, timeout_s=10):
             assert time.monotonic() < deadline, f"{node} did not come back"
             time.sleep(1)
         vm_pair.run(node, "sudo docker info > /dev/null")  # an Engine that starts when it is asked
@@ -115,3 +115,48 @@ def _rails(operator: Operator) -> tuple[Any, ...]:
     from dspark_ops.config.load import load_site
 
     return load_site(Path(operator.site)).site.fabric.rails
+
+
+@pytest.mark.soak
+def test_a_power_cut_in_the_middle_of_a_change_boots_into_the_old_network(
+    vm_pair: RehearsalPair, vm_operator: Operator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The worker loses power with the new rails live, the head loses its control host: both are as before."""
+    assert vm_operator.run("fabric apply", "--yes", "--revert-after", "120").rc == 0
+    look = """
+    sudo sha256sum /etc/netplan/*
+    { ip -o -4 addr | awk '{print $2, $4}'; ip -4 route | sort; } | grep -v docker0
+    """
+        "sudo sha256sum /etc/netplan/*; { ip -o -4 addr | awk '{print $2, $4}'; ip -4 route | sort; } | grep -v docker0"
+    )
+    before = {node: vm_pair.run(node, look) for node in (HEAD, WORKER)}
+    other = tmp_path / "site.yml"
+    other.write_text(vm_operator.site.read_text().replace("10.77.", "10.88."))
+    boot = vm_pair.run(WORKER, "cat /proc/sys/kernel/random/boot_id")
+    change = Operator(other, vm_operator.ssh_config).begin("fabric apply", "--yes", "--revert-after", "60")
+    assert wait_for_line(change, "prove ...", 300)
+    began = time.monotonic()
+    change.kill()
+    assert "10.88." in vm_pair.run(WORKER, "ip -o -4 addr")
+    vm_pair.run(WORKER, "sudo setsid sh -c '(sleep 0.5; echo b > /proc/sysrq-trigger) > /dev/null 2>&1 < /dev/null &'")
+    told = []
+    for node in (WORKER, HEAD):
+        while (
+            not vm_pair.succeeds(node, "dspark-lab-ready", timeout_s=10)
+            or vm_pair.run(node, look, check=False) != before[node]
+        ):
+            assert time.monotonic() - began < 240, (
+                f"{node}: {before[node]} became {vm_pair.run(node, look, check=False)}"
+            )
+            time.sleep(1)
+        told.append(f"{node} as before after {time.monotonic() - began:.0f} s")
+    assert vm_pair.run(WORKER, "cat /proc/sys/kernel/random/boot_id") != boot
+    read = 'import json, sys; entry = json.load(sys.stdin); print(entry["state"], entry["reverted"]["why"])'
+    why = f"sudo cat /var/lib/dspark/journal/fabric.json | python3 -c '{read}'"
+    assert vm_pair.run(WORKER, why) == "reverted boot"
+    # The state is back before the manager, emulated, has ended and the journal is settled.
+    while vm_pair.run(HEAD, why, check=False) != "reverted timer":
+        assert time.monotonic() - began < 300, vm_pair.run(HEAD, why, check=False)
+        time.sleep(1)
+    with capsys.disabled():
+        print("\n  " + ", ".join(told))  # noqa: T201
