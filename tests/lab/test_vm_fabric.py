@@ -127,8 +127,6 @@ def test_a_power_cut_in_the_middle_of_a_change_boots_into_the_old_network(
     sudo sha256sum /etc/netplan/*
     { ip -o -4 addr | awk '{print $2, $4}'; ip -4 route | sort; } | grep -v docker0
     """
-        "sudo sha256sum /etc/netplan/*; { ip -o -4 addr | awk '{print $2, $4}'; ip -4 route | sort; } | grep -v docker0"
-    )
     before = {node: vm_pair.run(node, look) for node in (HEAD, WORKER)}
     other = tmp_path / "site.yml"
     other.write_text(vm_operator.site.read_text().replace("10.77.", "10.88."))
