@@ -16,7 +16,7 @@ from typing import Any
 
 from dspark_ops.config.load import load_site
 from dspark_ops.config.models import ROLES, Role
-from dspark_ops.fabric.apply import rail_variables
+from dspark_ops.fabric.apply import REVERT_AFTER_S, rail_variables
 from dspark_ops.lab.layout import HEAD, WORKER
 
 KINDS = ("control-killed", "wrong-interface", "wrong-address", "reboot")
@@ -67,6 +67,12 @@ class Trial:
     kind: str
     role: Role
     moment_s: float
+    revert_after_s: int = REVERT_AFTER_S
+
+    @property
+    def limit_s(self) -> float:
+        """A minute with the default window, less with a shorter one."""
+        return LIMIT_S - REVERT_AFTER_S + self.revert_after_s
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,11 @@ class Stranding:
     def _begin(self, trial: Trial) -> subprocess.Popen[bytes]:
         told = {
             "site": str(self.site),
-            "variables": {"fabric_mtu": 9000, "fabric_allow_management": trial.kind.startswith("wrong")},
+            "variables": {
+                "fabric_mtu": 9000,
+                "fabric_allow_management": trial.kind.startswith("wrong"),
+                "fabric_revert_after_s": trial.revert_after_s,
+            },
             "rails": self._rails(trial),
         }
         return subprocess.Popen(
