@@ -102,7 +102,7 @@ def test_from_unconfigured_ports_as_check_foretold_and_then_zero_changes(unconfi
     assert (check.rc, check.document()["changes"]) == (0, [])
 
 
-@pytest.mark.parametrize("phase", ["baseline ...", "fabric ...", "settle ..."])
+@pytest.mark.parametrize("phase", ["baseline ...", "fabric ...", pytest.param("settle ...", marks=pytest.mark.soak)])
 def test_a_bootstrap_that_is_killed_is_finished_by_the_next_one(unconfigured: Operator, phase: str) -> None:
     delay = 2.0 if phase.startswith(("baseline", "fabric")) else 0.5
     assert unconfigured.kill_at("bootstrap", phase, "--yes", delay_s=delay)

@@ -143,7 +143,9 @@ def test_a_deploy_that_is_killed_in_one_phase_after_the_other_is_finished_by_the
     assert_serves(operator)
 
 
-@pytest.mark.parametrize(("phase", "delay_s"), [("worker ...", 2.5), ("ready ...", 1.0)])
+@pytest.mark.parametrize(
+    ("phase", "delay_s"), [pytest.param("worker ...", 2.5, marks=pytest.mark.soak), ("ready ...", 1.0)]
+)
 def test_a_deploy_that_is_killed_is_finished_by_the_next_one(operator: Operator, phase: str, delay_s: float) -> None:
     operator.run("stop", "--yes", "--remove")
     assert operator.kill_at("deploy", phase, "--yes", delay_s=delay_s), f"the deploy ended before {phase!r}"
@@ -289,6 +291,7 @@ def test_a_bad_archive_leaves_nothing_half_loaded(operator: Operator, tmp_path: 
     assert image_id not in operator.on("worker", "docker", "image", "ls", "--no-trunc", "--quiet")
 
 
+@pytest.mark.soak
 def test_a_deploy_killed_while_it_loads_the_image_is_finished_by_the_next_one(
     operator: Operator, image_id: str
 ) -> None:
