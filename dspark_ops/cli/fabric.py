@@ -49,18 +49,21 @@ def show(
     Sends one small packet over each port, so that crossed cables are seen. Exit 4: what faces what is not certain.
     """
     from dspark_ops.config.load import load_site
-    from dspark_ops.fabric.drawing import render_fabric
     from dspark_ops.fabric.look import look_at_hosts, look_at_site
-    from dspark_ops.fabric.view import build_view
 
+    wanted = None
     if head is None:
         wanted = load_site(site, overrides=overrides or ()).site
-        view = build_view(look_at_site(wanted), wanted, nccl=nccl)
+        facts = look_at_site(wanted)
     elif worker is None or nccl:
         what = "--nccl needs a site: it gives the rails their order" if worker else f"one host ({head}) is no pair"
         raise ConfigError(what, hint="name two hosts, or none and a site")
     else:
-        view = build_view(look_at_hosts(head, worker, ssh_config), None)
+        facts = look_at_hosts(head, worker, ssh_config)
+    from dspark_ops.fabric.drawing import render_fabric
+    from dspark_ops.fabric.view import build_view
+
+    view = build_view(facts, wanted, nccl=nccl)
     emit(view.model_dump(mode="json", by_alias=True), lambda: render_fabric(view), as_json=as_json)
     if view.ambiguity is not None:
         say(f"error: {view.ambiguity}")

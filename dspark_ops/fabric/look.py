@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dspark_ops.config.models import ROLES, Role, Site
 from dspark_ops.errors import NoVerdictError
 from dspark_ops.facts import links, neighbours, netplan, persistence, rdma
-from dspark_ops.facts.snapshot import PairFacts, parse_node
 from dspark_ops.transport.base import Command, NodeReading, Probe
 from dspark_ops.transport.ssh import SshRunner, open_runner, read_nodes, resolve_target
+
+if TYPE_CHECKING:
+    from dspark_ops.facts.snapshot import PairFacts
 
 PROBES: tuple[Probe, ...] = (
     *netplan.PROBES,
@@ -37,7 +42,7 @@ def touch_probes(site: Site, role: Role) -> tuple[Probe, ...]:
     return tuple(
         Command(
             f"touch.{ours.name}.{theirs.name}",
-            ("ping", "-n", "-c", "1", "-W", "0.15", "-I", ours.of(role).netdev, str(theirs.of(peer).address.ip)),
+            ("ping", "-n", "-c", "1", "-W", "0.1", "-I", ours.of(role).netdev, str(theirs.of(peer).address.ip)),
             timeout_s=3.0,
         )
         for ours, theirs in pairs
@@ -64,11 +69,17 @@ def _look(
     runners: dict[Role, SshRunner], probes: Mapping[Role, tuple[Probe, ...]], hosts: Mapping[Role, str]
 ) -> PairFacts:
     try:
-        readings = read_nodes(runners, probes, timeout_s=30.0)
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(read_nodes, runners, probes, timeout_s=30.0)
+            # What the answers are parsed and shown with takes as long to import as the nodes to answer.
+            import_module("dspark_ops.fabric.view")
+            readings = pending.result()
     finally:
         for runner in runners.values():
             runner.close()
     _refuse_silence(readings)
+    from dspark_ops.facts.snapshot import PairFacts, parse_node
+
     head, worker = (parse_node(role, readings[role], hosts[role]) for role in ROLES)
     return PairFacts(head=head, worker=worker)
 

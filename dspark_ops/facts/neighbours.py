@@ -20,7 +20,7 @@ PROBES: tuple[Probe, ...] = (
 ECHO_PROBES: tuple[Probe, ...] = (
     ForEach(
         "neighbours.echo",
-        ("ping", "-6", "-n", "-L", "-c", "1", "-W", "0.3", "-I", "{}", "ff02::1"),
+        ("ping", "-6", "-n", "-L", "-c", "1", "-W", "0.1", "-I", "{}", "ff02::1"),
         links=(f"{_RDMA}/*/device/net/*",),
         contents=(f"{_RDMA}/*/parent", f"{_RDMA}/*/ports/1/gid_attrs/ndevs/0"),
     ),
