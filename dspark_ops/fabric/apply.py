@@ -10,13 +10,11 @@ from dspark_ops.config.models import ROLES, Role, Site
 from dspark_ops.deploy.reach import reach
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.fabric.proven_change import PROVE, Consent, Play, ProvenChange, counted, render_plan
-from dspark_ops.fabric.transaction import open_entries
+from dspark_ops.fabric.transaction import REVERT_AFTER_S, open_entries
 from dspark_ops.report.models import Report
 from dspark_ops.report.recorder import Progress, Recorder
 
 PLAYBOOK = "fabric.yml"
-# Short, so that a lost node is back within the minute; a slow pair may need longer to prove itself.
-REVERT_AFTER_S = 45
 
 
 def rail_variables(site: Site) -> dict[Role, dict[str, object]]:
@@ -62,7 +60,7 @@ def apply(
     with site_lock(loaded.site.name, on_wait=progress):
         with recorder.phase("reach"):
             before = open_entries(reach(loaded.site, recorder))
-        change = ProvenChange(loaded.site, recorder, play, before, diff)
+        change = ProvenChange(loaded.site, recorder, play, before, diff, revert_after_s=revert_after_s)
         with recorder.phase("plan") as note:
             planned = change.predict("precheck", "fabric")
             note.detail = counted(len(planned))

@@ -12,7 +12,7 @@ from dspark_ops.config.models import Role, Site
 from dspark_ops.errors import DsparkError, NoVerdictError, RefusedError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.fabric.gid_record import remember
-from dspark_ops.fabric.transaction import FabricTransaction, NotProvenError, Proof, prove
+from dspark_ops.fabric.transaction import REVERT_AFTER_S, FabricTransaction, NotProvenError, Proof, prove
 from dspark_ops.report.models import Change, Report, Verdict
 from dspark_ops.report.recorder import Recorder
 
@@ -31,7 +31,8 @@ class Play(Protocol):
 class ProvenChange:
     """before: the settled journal entry of each node when it all began. packets: full-size pings belong to the proof.
 
-    harmless: steps in which the rails are not touched yet, with what they may leave behind.
+    harmless: steps in which the rails are not touched yet, with what they may leave behind. revert_after_s: what the
+    nodes' timers were told; a lost node is waited for that long.
     """
 
     site: Site
@@ -41,6 +42,7 @@ class ProvenChange:
     diff: bool = False
     packets: bool = True
     harmless: Mapping[str, str] = field(default_factory=dict)
+    revert_after_s: int = REVERT_AFTER_S
 
     def predict(self, *tags: str) -> tuple[Change, ...]:
         """What forbids it and what would change, from the playbook itself in check mode: one run for both."""
@@ -92,7 +94,7 @@ class ProvenChange:
         if begun in self.harmless:
             left = [self.harmless[begun]]
         else:
-            left = FabricTransaction(self.site, self.recorder, self.play, self.before).put_back()
+            left = FabricTransaction(self.site, self.recorder, self.play, self.before, self.revert_after_s).put_back()
         if not left:
             why += "\nthe rails of both nodes are as they were"
         verdict: Verdict = "restore-incomplete" if left else "restored"

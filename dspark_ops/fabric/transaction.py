@@ -20,8 +20,10 @@ from dspark_ops.transport.base import NodeReading
 from dspark_ops.transport.ssh import read_pair
 
 PlayTag = Callable[[str], PlayResult]
-# The nodes' own timer, the time a revert may take, and what a slow login adds (playbooks/roles/fabric/defaults).
-SELF_REVERT_S = 75.0
+# Short, so that a lost node is back within the minute; a slow pair may need longer to prove itself.
+REVERT_AFTER_S = 45
+# What a revert and a slow login add to the node's own timer (playbooks/roles/fabric).
+REVERT_MARGIN_S = 30.0
 _POLL_S = 3.0
 
 
@@ -87,6 +89,7 @@ class FabricTransaction:
     recorder: Recorder
     play: PlayTag
     before: Mapping[Role, str | None]
+    revert_after_s: int = REVERT_AFTER_S
 
     def put_back(self) -> list[str]:
         """Put the rails back on both nodes, wait for a lost node to do it by itself, and look; what is left undone."""
@@ -96,9 +99,7 @@ class FabricTransaction:
                 result = self.play("revert")
             left += [f"{f.node or 'pair'}: {f.message}" for f in result.failures if f.node not in result.unreachable]
         except KeyboardInterrupt:
-            return [
-                "interrupted while reverting; a node that is not confirmed puts its rails back by itself in a minute"
-            ]
+            return ["interrupted while reverting; a node that is not confirmed puts its rails back by itself"]
         except DsparkError as failure:
             left.append(f"the revert could not be run ({failure.message}); the nodes were waited for instead")
             result = None
@@ -107,14 +108,14 @@ class FabricTransaction:
                 waited, told = self._await()
                 note.detail = "; ".join(told)
         except KeyboardInterrupt:
-            return [*left, "interrupted; a node that is not confirmed puts its rails back by itself within a minute"]
+            return [*left, "interrupted; a node that is not confirmed puts its rails back by itself"]
         if result is None and not waited:
             return []
         return left + waited
 
     def _await(self) -> tuple[list[str], list[str]]:
         """Ask both nodes until their journals are settled; what is left undone, and what they say."""
-        until = time.monotonic() + SELF_REVERT_S
+        until = time.monotonic() + self.revert_after_s + REVERT_MARGIN_S
         told: dict[Role, str] = {}
         left: dict[Role, str] = {}
         waiting = list(ROLES)

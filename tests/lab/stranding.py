@@ -16,7 +16,8 @@ from typing import Any
 
 from dspark_ops.config.load import load_site
 from dspark_ops.config.models import ROLES, Role
-from dspark_ops.fabric.apply import REVERT_AFTER_S, rail_variables
+from dspark_ops.fabric.apply import rail_variables
+from dspark_ops.fabric.transaction import REVERT_AFTER_S
 from dspark_ops.lab.layout import HEAD, WORKER
 
 KINDS = ("control-killed", "wrong-interface", "wrong-address", "reboot")

@@ -93,5 +93,5 @@ class PlayedPair:
         monkeypatch.setattr(subject, "run_playbook", self.play)
         monkeypatch.setattr(reach, "read_pair", self.read)
         monkeypatch.setattr(transaction, "read_pair", self.read)
-        monkeypatch.setattr(transaction, "SELF_REVERT_S", 0.0)
+        monkeypatch.setattr(transaction, "REVERT_MARGIN_S", -1000.0)
         monkeypatch.setattr(transaction, "_POLL_S", 0.0)

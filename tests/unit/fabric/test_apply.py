@@ -154,3 +154,24 @@ def test_consent_to_touch_the_management_path_reaches_the_nodes_only_when_given(
     for allowed in (False, True):
         subject.apply(loaded, consent=pair.asked.append, progress=lambda _: None, check=True, allow_management=allowed)
     assert told == [False, True]
+
+
+def test_a_lost_node_is_waited_for_as_long_as_its_own_timer_was_told(
+    pair: PlayedPair, apply: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a long window the node answers late; giving up sooner would call a restored pair incomplete."""
+    pair.answers |= {"fabric": LOST, "revert": LOST}
+    pair.journals["worker"] = "open"
+    clock = [0.0]
+    monkeypatch.setattr("dspark_ops.fabric.transaction.REVERT_MARGIN_S", 30.0)
+    monkeypatch.setattr("dspark_ops.fabric.transaction.time.monotonic", lambda: clock[0])
+
+    def pass_time(_seconds: float) -> None:
+        clock[0] += 10
+        pair.journals["worker"] = "reverted" if clock[0] > 200 else "open"
+
+    monkeypatch.setattr("dspark_ops.fabric.transaction.time.sleep", pass_time)
+    assert apply(revert_after_s=300).exit_code == 5
+    clock[0], pair.journals["worker"] = 0.0, "open"
+    pair.runs.clear()
+    assert apply(revert_after_s=60).exit_code == 6
