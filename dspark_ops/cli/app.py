@@ -34,6 +34,12 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "logs": ("dspark_ops.cli.logs", "logs", "Show the logs of both ranks on one timeline."),
     "doctor": ("dspark_ops.cli.doctor", "doctor", "Name what is wrong with the pair, with the remedy."),
     "fabric": ("dspark_ops.cli.fabric", "app", "The rails: show, apply, restore, verify, test, watch."),
+    "image": ("dspark_ops.cli.image", "app", "The serving image: build, verify, list, sync."),
+    "kv": (
+        "dspark_ops.cli.kv",
+        "app",
+        "The KV cache: plan its size before the start, check a boot log against the plan.",
+    ),
     "lab": ("dspark_ops.cli.lab", "app", "The rehearsal pair: two virtual Sparks on this machine."),
 }
 

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from ipaddress import IPv4Interface, IPv4Network
 from itertools import combinations
-from typing import Literal
 
+from dspark_ops.config.engine_invariants import ENGINE_INVARIANTS
 from dspark_ops.config.models import ROLES, Profile, Role, Site
+from dspark_ops.config.problem import Invariant, Problem
 
 PLACEHOLDER_IMAGE_ID = "sha256:" + "0" * 64
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A broken rule (error: the site is refused) or something allowed but worth saying (note).
-
-    key: dotted key whose line is shown. where: `file:line` once the loader has attached it.
-    """
-
-    id: str
-    key: str
-    message: str
-    level: Literal["error", "note"] = "error"
-    where: str | None = None
-
-
-Invariant = Callable[[Site, Profile], Iterator[Problem]]
 
 
 def nodes_differ(site: Site, _profile: Profile) -> Iterator[Problem]:
@@ -279,7 +262,10 @@ INVARIANTS: tuple[Invariant, ...] = (
     batch_sizes_fit,
     kv_budget_is_one_number,
     speculation_is_legal,
+    *ENGINE_INVARIANTS,
 )
+
+__all__ = ["INVARIANTS", "PLACEHOLDER_IMAGE_ID", "Problem", "check_site"]
 
 
 def check_site(site: Site, profile: Profile) -> tuple[Problem, ...]:

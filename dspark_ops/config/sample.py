@@ -71,6 +71,8 @@ WHY: Mapping[str, str] = {
     "serve.speculative.tokens": "k, the drafted tokens of a step; the profile says which are legal.",
     "serve.speculative.draft_model": "The draft model's path inside the container; for method draft_model alone.",
     "serve.speculative.draft_sample_method": "How the draft is sampled; null: the engine's own.",
+    "serve.extra_args": "More words for `vllm serve`, as --option=value; they take the place of the profile's own.",
+    "serve.environment": "More variables for the ranks, checked against the names that the release knows.",
     "guards": "Floors below which a verb refuses to go on.",
     "guards.memory_floor_gib": "MemAvailable that must be left on each node beside the engine.",
     "guards.disk_floor_gib": "Free disk that must be left after an image is loaded.",
@@ -117,6 +119,8 @@ def scalar(value: object) -> str:
     """One value as YAML that reads back as the same value."""
     if value is None:
         return "null"
+    if isinstance(value, Mapping | tuple) and not value:
+        return "{}" if isinstance(value, Mapping) else "[]"
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     text = str(value)

@@ -37,6 +37,8 @@ def annotation_at(model: type[BaseModel], key: Sequence[str | int]) -> Any | Non
             if get_origin(current) is not tuple:
                 return None
             current = get_args(current)[0]
+        elif get_origin(current) is dict:
+            current = get_args(current)[1]
         elif isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
             info = current.model_fields[part]
             current = Annotated[info.annotation, info]
@@ -109,6 +111,10 @@ def expected(annotation: Any) -> str:
             words = _PATTERNS.get(limits["pattern"])
             text = f"text of {words}" if words else f"text that matches {limits['pattern']}"
         return text + (f", at most {limits['max_length']} characters" if "max_length" in limits else "")
+    if get_origin(bare) is dict:
+        return "a section of names with text beside them"
+    if get_origin(bare) is tuple and get_args(bare)[0] is str:
+        return "a list of words"
     if get_origin(bare) is tuple:
         return f"a list of {limits.get('min_length', 0)} to {limits.get('max_length', 'many')} items"
     if _is_model(bare):

@@ -73,6 +73,21 @@ def image_guards(site: Site, roles: Iterable[Role], pair: PairFacts) -> list[Ref
     return out
 
 
+def moved_tags(site: Site, pair: PairFacts) -> list[Refusal]:
+    """The site's name of the image must not mean another image on either node: somebody counts on that one."""
+    wanted, reference = site.image.id, site.image.reference
+    return [
+        Refusal(
+            "image.moved_tag",
+            f"{role}: {reference} is {image.id} there and {wanted} in the site",
+            "find out who moved the name, then set image.id and image.reference of the site to one image",
+        )
+        for role in ROLES
+        for image in pair.of(role).images or ()
+        if reference in image.references and image.id != wanted
+    ]
+
+
 def start_guards(site: Site, pair: PairFacts) -> list[Refusal]:
     """Rails as planned, memory above the floor, ports free; on both nodes, before either is touched."""
     out: list[Refusal] = []

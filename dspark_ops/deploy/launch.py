@@ -23,14 +23,18 @@ from dspark_ops.deploy.observed import Observation, observe
 from dspark_ops.deploy.plan import DeployPlan, plan_deploy, require_known
 from dspark_ops.deploy.readiness import wait_ready
 from dspark_ops.deploy.spec import render_pair
-from dspark_ops.errors import DsparkError, RefusedError
+from dspark_ops.errors import DsparkError, NoVerdictError, RefusedError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.fabric.gid_record import remember
-from dspark_ops.report.models import NodeReport, Report
+from dspark_ops.images.verify import look_at_nodes
+from dspark_ops.report.models import Finding, NodeReport, Report, Verdict
 from dspark_ops.report.recorder import Progress, Recorder
 from dspark_ops.transport.ssh import SshRunner, open_runner
 
 Consent = Callable[[str], None]
+
+# A task that met the tag on its way: between our reading and the load somebody moved it.
+_MOVED_TAG = "[image.moved_tag]"
 
 
 def _look(loaded: LoadedSite, runners: Mapping[Role, SshRunner], recorder: Recorder) -> Observation:
@@ -85,6 +89,8 @@ def deploy(
                     f"the image {site.image.id[:19]} is not on {' and '.join(plan.load_image)}",
                     hint="`dspark-ops deploy`",
                 )
+            if plan.action == "start" and not plan.load_image:
+                _look_inside(loaded, runners, recorder)
             if check:
                 return _check(loaded, recorder, plan, diff=diff)
             if not plan.changes and plan.action == "keep":
@@ -97,6 +103,38 @@ def deploy(
     finally:
         for runner in runners.values():
             runner.close()
+
+
+def _look_inside(loaded: LoadedSite, runners: Mapping[Role, SshRunner], recorder: Recorder) -> None:
+    """The image proves itself on both nodes before a rank is started from it.
+
+    Raises:
+        RefusedError: it is not what the site and the profile mean, on a node that is named.
+        NoVerdictError: that could not be seen.
+    """
+    with recorder.phase("verify image") as note:
+        nodes, findings = look_at_nodes(loaded, runners, quick=True, engine=False)
+        recorder.findings += findings
+        lost = [f"{node.role}: {node.error}" for node in nodes if not node.reachable]
+        bad = [finding for finding in findings if finding.status == "fail"]
+        unseen = [finding for finding in findings if finding.status == "unknown"]
+        if bad:
+            raise RefusedError(
+                "refused before a rank was touched:\n"
+                + "\n".join(f"  - {finding.node}: {finding.observed} [{finding.id}]" for finding in bad),
+                hint="; ".join(dict.fromkeys(_remedy(finding) for finding in bad)),
+            )
+        if lost or unseen:
+            told = [*lost, *(f"{finding.node}: {finding.observed} [{finding.id}]" for finding in unseen)]
+            raise NoVerdictError("the image could not be looked into:\n" + "\n".join(told), hint="`dspark-ops doctor`")
+        note.detail = "whole on both nodes"
+
+
+def _remedy(finding: Finding) -> str:
+    if finding.remedy is None:
+        return "`dspark-ops image verify`"
+    command = f": `{' '.join(finding.remedy.command)}`" if finding.remedy.command else ""
+    return finding.remedy.text.rstrip(".") + command
 
 
 def _check(loaded: LoadedSite, recorder: Recorder, plan: DeployPlan, *, diff: bool) -> Report:
@@ -135,6 +173,8 @@ class _Launch:
                 touched = touched or tag != "image"
                 with self.recorder.phase(tag):
                     applier.step(tag)
+                if tag == "image":
+                    _look_inside(self.loaded, self.runners, self.recorder)
             # Whatever is waited for may have been begun by an earlier run: it is undone just the same.
             touched = touched or self.plan.action == "wait"
             if self.plan.action == "keep":
@@ -165,6 +205,12 @@ class _Launch:
         interrupted = isinstance(failure, KeyboardInterrupt)
         why = "interrupted" if interrupted else getattr(failure, "message", str(failure))
         self.recorder.progress(f"undoing: {why}")
+        if not touched and _MOVED_TAG in why:
+            return self.recorder.report("refused", ExitCode.REFUSED, f"{why}\nno rank was touched")
+        if not touched and isinstance(failure, RefusedError | NoVerdictError):
+            verdict: Verdict = "refused" if isinstance(failure, RefusedError) else "indeterminate"
+            told = f"{why}\nno rank was touched"
+            return self.recorder.report(verdict, failure.exit_code, told, next_step=failure.hint)
         if not touched:
             code = ExitCode.INTERRUPTED if interrupted else ExitCode.RESTORED
             return self.recorder.report(

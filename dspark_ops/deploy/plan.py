@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from dspark_ops.config.models import ROLES, Role, Site
-from dspark_ops.deploy.guards import foreign_containers, image_guards, start_guards
+from dspark_ops.deploy.guards import foreign_containers, image_guards, moved_tags, start_guards
 from dspark_ops.deploy.observed import CanaryAnswer, Observation, describe_exit, started_at
 from dspark_ops.deploy.spec import RankSpec
 from dspark_ops.errors import NoVerdictError, RefusedError
@@ -84,6 +84,7 @@ def plan_deploy(
         reasons=tuple(reasons),
     )
     refusals = foreign_containers(site, seen.pair)
+    refusals += moved_tags(site, seen.pair)
     refusals += image_guards(site, load, seen.pair)
     if action == "start":
         refusals += start_guards(site, seen.pair)

@@ -12,6 +12,8 @@ from dspark_ops.fabric.nccl import nccl_environment
 from dspark_ops.facts.rank import LABEL, RANK_CONTAINER
 
 _GIB = 1 << 30
+#: Where the compile caches of an image are mounted in its containers.
+CACHE_ROOT = "/var/cache/dspark"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class RankSpec:
     release: str = ""
     ulimits: dict[str, int] = field(default_factory=dict)
     cap_add: tuple[str, ...] = ()
+    volumes: tuple[dict[str, str], ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """What decides whether a running container is this one (the release id follows from both ranks' identities)."""
@@ -45,6 +48,7 @@ class RankSpec:
             "shm_size_bytes": self.shm_size_bytes,
             "ulimits": self.ulimits,
             "cap_add": list(self.cap_add),
+            "volumes": list(self.volumes),
         }
 
     def digest(self) -> str:
@@ -58,6 +62,7 @@ class RankSpec:
             "command": list(self.command),
             "env": dict(self.env),
             "mounts": list(self.mounts),
+            "volumes": list(self.volumes),
             "devices": list(self.devices),
             "shm_size_bytes": self.shm_size_bytes,
             "ulimits": dict(self.ulimits),
@@ -103,7 +108,16 @@ def _rank(site: Site, profile: Profile, role: Role) -> RankSpec:
         # RDMA pins its buffers: without these NCCL falls back to sockets, or fails to register memory.
         ulimits={"stack": 64 << 20, "memlock": -1} if profile.gpu else {"stack": 64 << 20},
         cap_add=("IPC_LOCK",) if profile.gpu else (),
+        volumes=({"name": cache_volume(site.image.id), "target": CACHE_ROOT},) if profile.image.caches else (),
     )
+
+
+def cache_volume(image_id: str) -> str:
+    """The volume of one image's compile caches: what another build compiled is never loaded.
+
+    A volume of the node's own Engine, so never on a network file system that both ranks share.
+    """
+    return f"dspark-cache-{image_id.removeprefix('sha256:')[:12]}"
 
 
 def render_argv(site: Site, profile: Profile, role: Role) -> tuple[str, ...]:
@@ -137,7 +151,10 @@ def render_argv(site: Site, profile: Profile, role: Role) -> tuple[str, ...]:
     speculative = render_speculative(site)
     if speculative is not None:
         argv.append(f"--speculative-config={json.dumps(speculative, separators=(',', ':'))}")
-    argv.extend(profile.serve_args)
+    # An option that the site gives takes the place of the profile's: no silent "the last one wins".
+    given = {word.partition("=")[0] for word in serve.extra_args if word.startswith("--")}
+    argv.extend(word for word in profile.serve_args if word.partition("=")[0] not in given)
+    argv.extend(serve.extra_args)
     if role == "worker":
         argv.append("--headless")
     return tuple(argv)
@@ -160,6 +177,8 @@ def render_env(site: Site, profile: Profile, role: Role) -> dict[str, str]:
     """The environment of one rank: what is per node is per node, and what is unset is absent, never empty."""
     return (
         dict(profile.environment)
+        | {name: f"{CACHE_ROOT}/{place}" for name, place in profile.image.caches.items()}
         | nccl_environment(site, role)
         | {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": str(site.serve.execute_timeout_s)}
+        | site.serve.environment
     )

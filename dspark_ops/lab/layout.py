@@ -13,7 +13,6 @@ LABEL = "io.dspark-ops.lab"
 NETWORK = "dspark-lab"
 IMAGE_REPOSITORY = "dspark-lab-node"
 ROOT_REPOSITORY = "dspark-lab-root"
-ENGINE_REPOSITORY = "dspark-engine-rehearsal"
 USER = "nvidia"
 MANAGEMENT_PORT = "enP7s7"
 #: Tried in this order; the first that no route of the machine touches is taken.
@@ -77,6 +76,11 @@ class LabPaths:
     @property
     def lock(self) -> Path:
         return self.state.with_name("lab.lock")
+
+    @property
+    def images(self) -> Path:
+        """Where `image build` keeps what it has built; not the lab's, so it outlives the lab."""
+        return self.cache.with_name("images")
 
     @property
     def record(self) -> Path:

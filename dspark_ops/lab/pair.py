@@ -26,6 +26,8 @@ from dspark_ops.paths import data_dir
 if TYPE_CHECKING:
     import docker
 
+    from dspark_ops.images.docker_cli import DockerCli
+
 Progress = Callable[[str], None]
 _WAIT_FOR_LOCK_S = 900.0
 
@@ -133,9 +135,14 @@ def _kept(known: LabRecord | None, phases: dict[str, float]) -> dict[str, float]
 
 
 def _ensure_engine(host: DockerHost, paths: LabPaths, progress: Progress) -> str:
-    from dspark_ops.images.rehearsal import ensure_engine_image
+    from dspark_ops.config.load import load_profile
+    from dspark_ops.images.build import ensure_image
+    from dspark_ops.images.docker_cli import find_docker_cli
 
-    return ensure_engine_image(host.client, paths.cache, progress=progress).reference
+    def engine() -> DockerCli:
+        return find_docker_cli(f"unix://{host.socket}")
+
+    return ensure_image(load_profile("rehearsal"), engine, paths.images, progress=progress).reference
 
 
 def _wiring(client: docker.DockerClient, paths: LabPaths, *, crossed: bool) -> Wiring:

@@ -31,9 +31,13 @@ class Prerequisite:
         return shutil.which(self.name, path=os.environ.get("PATH", "") + os.pathsep + _SEARCH) is not None
 
 
-ALWAYS = (
+#: What a Debian root is made with; all that an image build takes beyond a Docker Engine.
+FOR_ROOTS = (
     Prerequisite("mmdebstrap", "mmdebstrap"),
     Prerequisite(str(KEYRING), "debian-archive-keyring"),
+)
+ALWAYS = (
+    *FOR_ROOTS,
     Prerequisite("ip", "iproute2"),
     Prerequisite("nsenter", "util-linux"),
     Prerequisite("unshare", "util-linux"),
@@ -47,8 +51,7 @@ FOR_OWN_ENGINE = (
 )
 #: The VM pair needs these and no Docker Engine.
 FOR_VMS = (
-    Prerequisite("mmdebstrap", "mmdebstrap"),
-    Prerequisite(str(KEYRING), "debian-archive-keyring"),
+    *FOR_ROOTS,
     Prerequisite("mke2fs", "e2fsprogs"),
     Prerequisite("qemu-system-x86_64", "qemu-system-x86"),
     Prerequisite("qemu-img", "qemu-utils"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dspark_ops.errors import DsparkError
 from dspark_ops.lab import cables
 from dspark_ops.lab.engine_host import OwnEngine, ensure_docker, find_docker, stop_own_engine
-from dspark_ops.lab.layout import ENGINE_REPOSITORY, IMAGE_REPOSITORY, NODES, ROOT_REPOSITORY, LabPaths
+from dspark_ops.lab.layout import IMAGE_REPOSITORY, NODES, ROOT_REPOSITORY, LabPaths
 from dspark_ops.lab.models import DownReport
 from dspark_ops.lab.nodes import remove_nodes
 
@@ -44,6 +44,8 @@ def remove_lab(paths: LabPaths, *, purge: bool, progress: Callable[[str], None])
     if purge and paths.cache.exists():
         shutil.rmtree(paths.cache)
         removed.append(f"build cache {paths.cache}")
+    if purge:
+        removed += _remove_builds(paths.images)
         remove_if_empty(paths.cache.parent)
     left = _left(paths)
     paths.lock.unlink(missing_ok=True)
@@ -55,6 +57,18 @@ def remove_lab(paths: LabPaths, *, purge: bool, progress: Callable[[str], None])
         cache=kept,
         cache_bytes=tree_bytes(kept) if kept else None,
     )
+
+
+def _remove_builds(images: Path) -> list[str]:
+    """The rehearsal's own images; what `image build` made for real nodes is not the lab's to take."""
+    from dspark_ops.images.build import finished_builds
+
+    builds = [built for built in finished_builds(images) if built.record.profile == "rehearsal"]
+    for built in builds:
+        shutil.rmtree(built.archive.parent)
+    if not finished_builds(images):
+        shutil.rmtree(images, ignore_errors=True)
+    return [f"build {built.reference}" for built in builds]
 
 
 def _remove_from_docker(paths: LabPaths, own: OwnEngine, progress: Callable[[str], None]) -> list[str]:
@@ -83,7 +97,7 @@ def _remove_from_docker(paths: LabPaths, own: OwnEngine, progress: Callable[[str
 
 def _remove_images(client: docker.DockerClient) -> list[str]:
     """Remove the lab's images from the machine's Engine; with our own Engine they go with its data."""
-    ours = (f"{IMAGE_REPOSITORY}:", f"{ROOT_REPOSITORY}:", f"{ENGINE_REPOSITORY}:")
+    ours = (f"{IMAGE_REPOSITORY}:", f"{ROOT_REPOSITORY}:")
     tags = [tag for image in client.images.list() for tag in image.tags if tag.startswith(ours)]
     for tag in sorted(tags):
         client.images.remove(tag, force=True)

@@ -83,6 +83,20 @@ _TRAFFIC_FLAGS = frozenset({"-F", "-b", "--report_gbits"})
 _TRAFFIC_NUMBERS = {"-D": 600, "-n": 1_000_000, "-i": 2, "-p": 65535, "-q": 128, "-s": 1 << 26}
 _TRAFFIC_NUMBERS |= {"-t": 4096, "-u": 31, "-x": 255}
 _TRAFFIC_LIMIT_S = 900
+#: How an image is looked into: without network, nothing writable, nothing pulled, gone afterwards; its own programs.
+LOOK = (
+    "run",
+    "--rm",
+    "--network=none",
+    "--read-only",
+    "--tmpfs=/tmp",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--pull=never",
+    "--label=io.dspark-ops.look=1",
+    "--entrypoint=python3",
+)
+LOOK_PROGRAMS = ("/opt/dspark/verify/files_check.py", "/opt/dspark/verify/engine_check.py")
 
 
 class ReadOnlyViolationError(DsparkError):
@@ -108,6 +122,9 @@ def assert_read_only(probes: Iterable[Probe]) -> None:
 
 def _assert_command(probe: Command | ForEach) -> None:
     program, *words = probe.argv
+    if program == "docker" and words[:1] == ["run"]:
+        _assert_look(probe.id, words)
+        return
     if program == "timeout":
         _assert_bounded_traffic(probe.id, words)
         return
@@ -119,6 +136,16 @@ def _assert_command(probe: Command | ForEach) -> None:
     writing = _WRITING_WORDS.get(program, frozenset()).intersection(words)
     if writing:
         raise ReadOnlyViolationError(f"probe {probe.id!r}: {sorted(writing)[0]!r} makes {program!r} write")
+
+
+def _assert_look(identity: str, words: list[str]) -> None:
+    """`docker run` only as a look into an image: no network, nothing writable, gone afterwards, one of two programs."""
+    told = f"probe {identity!r} runs {' '.join(['docker', *words])!r}"
+    rest = words[len(LOOK) :]
+    if tuple(words[: len(LOOK)]) != LOOK or len(rest) < 3 or rest[1] != "-B":
+        raise ReadOnlyViolationError(f"{told}: a container may only be started to look into an image")
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", rest[0]) or rest[2] not in LOOK_PROGRAMS:
+        raise ReadOnlyViolationError(f"{told}: expected an image id and one of {', '.join(LOOK_PROGRAMS)}")
 
 
 def _assert_bounded_traffic(identity: str, words: list[str]) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import compileall
 import subprocess
 from pathlib import Path
-from py_compile import PycInvalidationMode
 
-#: vLLM learns what a model class can do by importing it in a process of its own: 7 s of each start, unless kept here.
-MODEL_CLASSES = ("LlamaForCausalLM",)
-_INSPECT = "from vllm.model_executor.models.registry import ModelRegistry as r; r.models[{!r}].inspect_model_cls()"
+from compile_tree import compile_tree
+
 _COMMAND = """#!/usr/bin/python3
 import sys
 
@@ -28,11 +25,8 @@ def main() -> None:
     command = Path("/usr/local/bin/vllm")
     command.write_text(_COMMAND, encoding="utf-8")
     command.chmod(0o755)
-    # Checked against nothing at import: the files of an image do not change, and a layer's times need not be kept.
-    compileall.compile_dir(packages, quiet=2, workers=0, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
-    for name in MODEL_CLASSES:
-        subprocess.run(["/usr/bin/python3", "-c", _INSPECT.format(name)], check=True)
-    subprocess.run([str(command), "--version"], check=True)
+    compile_tree(packages)
+    subprocess.run(["/usr/bin/python3", "-B", str(command), "--version"], check=True)
 
 
 def strip_debug_information(packages: Path) -> None:

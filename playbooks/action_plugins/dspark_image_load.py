@@ -40,7 +40,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         only_check = str(self._task.args.get("only_check", False)).lower() in ("true", "1", "yes")
         node = str(variables["inventory_hostname"])
         present = self._id_of(image_id) == image_id
-        named = self._id_of(reference) == image_id
+        bearer = self._id_of(reference)
+        if bearer not in (None, image_id):
+            raise AnsibleActionFail(
+                f"{reference} is {bearer} on the {node} and {image_id} in the site; nothing was changed "
+                f"[image.moved_tag]"
+            )
+        # A name with a digest comes with a pull; no load and no tag can give it.
+        named = bearer == image_id or "@" in reference
         if present and named:
             return result | {"changed": False, "msg": "the image is there"}
         archive = None if present else self._archive()
@@ -63,7 +70,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     f"{archive} was loaded, but it does not hold the image {image_id}: "
                     f"image.id and image.archive of the site do not belong together [image.wrong_archive]"
                 )
-        if self._id_of(reference) != image_id:
+        if not named:
             self._docker("image", "tag", image_id, reference)
         elapsed = round(time.monotonic() - began, 1)
         rate = "" if archive is None else f", {archive.stat().st_size / (1 << 20) / max(elapsed, 0.1):.0f} MiB/s"

@@ -84,6 +84,8 @@ def create_arguments(spec: dict[str, Any]) -> list[str]:
         args += ["--gpus", "all"]
     for mount in spec.get("mounts") or []:
         args += ["--mount", _mount(mount)]
+    for volume in spec.get("volumes") or []:
+        args += ["--mount", _csv("type=volume", f"source={volume['name']}", f"target={volume['target']}")]
     for name, value in sorted((spec.get("env") or {}).items()):
         args += ["--env", f"{name}={value}"]
     for name, value in sorted(spec["labels"].items()):
@@ -92,10 +94,15 @@ def create_arguments(spec: dict[str, Any]) -> list[str]:
 
 
 def _mount(mount: dict[str, Any]) -> str:
-    """One bind mount as docker reads it: a line of CSV, so that a comma in a path is quoted."""
-    line = io.StringIO()
+    """One bind mount as docker reads it."""
     fields = ["type=bind", f"source={mount['source']}", f"target={mount['target']}"]
-    csv.writer(line, lineterminator="").writerow([*fields, "readonly"] if mount.get("read_only") else fields)
+    return _csv(*fields, *(["readonly"] if mount.get("read_only") else []))
+
+
+def _csv(*fields: str) -> str:
+    """A line of CSV, so that a comma in a path is quoted."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
     return line.getvalue()
 
 

@@ -57,6 +57,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     stage = Stage()
     monkeypatch.setattr(apply, "run_playbook", stage.run_playbook)
     monkeypatch.setattr(launch, "wait_ready", stage.wait_ready)
+    monkeypatch.setattr(launch, "look_at_nodes", lambda *_, **__: ((), ()))
     monkeypatch.setattr(launch, "collect_logs", lambda *_: {"worker": "2026-11-24T00:00:01Z ValueError: bad shard"})
     return stage
 
@@ -112,6 +113,13 @@ def test_a_failed_load_touches_no_rank(deploy: Deploy, stage: Stage, loaded: Loa
     report = deploy(seen(loaded, change={"worker": {"images": ()}}))
     assert stage.steps == ["image"]
     assert report.exit_code == 5
+    assert "no rank was touched" in report.message
+
+
+def test_a_name_that_moved_meanwhile_is_a_refusal(deploy: Deploy, stage: Stage, loaded: LoadedSite) -> None:
+    stage.outcome["image"] = played(TaskFailure("worker", "Load", "a:b is another image here [image.moved_tag]"))
+    report = deploy(seen(loaded, change={"worker": {"images": ()}}))
+    assert (report.verdict, report.exit_code) == ("refused", 4)
     assert "no rank was touched" in report.message
 
 

