@@ -65,6 +65,7 @@ def test_the_ranks_log_names_the_layout_and_the_stages(serving: Operator) -> Non
         assert "stages A+B+C" in log, log[-2000:]
 
 
+@pytest.mark.soak
 def test_the_list_shows_which_image_is_meant_and_which_runs(serving: Operator, built: BuiltImage) -> None:
     done = serving.run("image list", "--json")
     assert done.rc == 0, done
@@ -108,6 +109,7 @@ def test_a_byte_changed_on_the_worker_alone_is_named_and_refused(operator: Opera
     assert operator.run("image verify", "--quick", timeout_s=300).rc == 0
 
 
+@pytest.mark.soak
 def test_an_image_without_its_last_stage_is_named_and_refused(operator: Operator, built: BuiltImage) -> None:
     operator.run("stop", "--yes", "--remove")
     done = _refused(operator, *_named(built, "b"))
@@ -134,6 +136,7 @@ def _relabelled(image: BuiltImage, reference: str, **labels: str) -> tuple[str, 
     return f"sha256:{digest}", out.getvalue()
 
 
+@pytest.mark.soak
 def test_a_foreign_base_is_named_and_refused(operator: Operator, built: BuiltImage) -> None:
     """Both nodes hold an image of another release, with our stages in it and one id."""
     operator.run("deploy", "--yes")
@@ -152,6 +155,7 @@ def test_a_foreign_base_is_named_and_refused(operator: Operator, built: BuiltIma
             operator.on(role, "docker", "image", "rm", reference)
 
 
+@pytest.mark.soak
 def test_a_moved_tag_is_named_and_refused(operator: Operator, built: BuiltImage) -> None:
     operator.run("deploy", "--yes")
     operator.run("stop", "--yes", "--remove")

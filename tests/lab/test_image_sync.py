@@ -18,7 +18,7 @@ from tests.lab.fabric_faults import A0, A1, B0, B1, shell
 from tests.lab.operator_cli import Done, Operator, wait_for_line
 from tests.lab.test_fabric import last_report
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.soak, pytest.mark.lab, pytest.mark.timeout(600)]
 
 REPOSITORY = "dspark-sync-test"
 SPOOL = "/var/cache/dspark-ops/image-sync"
