@@ -6,92 +6,35 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-
-from dspark_ops import __version__
-from dspark_ops.config.models import Frozen, Profile
+from dspark_ops.config.models import Profile
 from dspark_ops.errors import ConfigError, NoVerdictError, RefusedError
 from dspark_ops.facts.rank import LABEL
+from dspark_ops.images.builds import BuildRecord, BuiltImage, StageImage, drop_old_builds, read_build
+from dspark_ops.images.changes import verify_release
 from dspark_ops.images.docker_cli import DockerCli
 from dspark_ops.images.dockerfile import stage_part, stage_target
 from dspark_ops.images.emulation import can_execute
 from dspark_ops.images.inputs import BuildInputs, Contents, read_inputs
-from dspark_ops.images.normalise import EPOCH_TEXT, NormalImage, image_of_layer, normalise_archive, normalise_layer
+from dspark_ops.images.labels import Proof, image_labels
+from dspark_ops.images.normalise import NormalImage, image_of_layer, normalise_archive, normalise_layer
 from dspark_ops.images.pack import pack_tree
 from dspark_ops.images.sbom import Part, debian_parts, python_parts, write_sbom
 from dspark_ops.images.stages import export_stage
 from dspark_ops.images.wheels import install_wheels
-from dspark_ops.paths import data_dir
 
 SITE_PACKAGES = "/usr/local/lib/python3.11/dist-packages"
 _MANIFEST = "opt/dspark/manifest.json"
-_KEPT_BUILDS = 2
 #: An overlay is some ten megabytes of Python on a small root.
 _OVERLAY_DISK_GIB = 3
 
 Progress = Callable[[str], None]
-
-
-class StageImage(Frozen):
-    """One stage's image, as its tag and labels have it. layer: the diff_id that this stage added."""
-
-    id: str
-    name: str
-    digest: str
-    reference: str
-    image_id: str
-    layer: str
-    layer_bytes: int
-
-
-class BuildRecord(Frozen):
-    """A finished build. archive_name lies beside the record; size_bytes is the archive's, sha256 too.
-
-    lock: hash of everything below the stages. manifest: sha256 of the list of sealed files in the image.
-    """
-
-    version: Literal[2] = 2
-    key: str
-    profile: str
-    contents: Contents
-    vllm: str
-    platform: str
-    lock: str
-    root: str
-    reference: str
-    image_id: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-    layers: tuple[str, ...]
-    layer_bytes: tuple[int, ...]
-    manifest: str
-    sbom: str
-    stages: tuple[StageImage, ...]
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class BuiltImage:
-    """A finished build and its archive, as `docker load` takes it."""
-
-    record: BuildRecord
-    archive: Path
-
-    @property
-    def reference(self) -> str:
-        return self.record.reference
-
-    @property
-    def image_id(self) -> str:
-        return self.record.image_id
 
 
 def ensure_image(
@@ -123,7 +66,7 @@ def ensure_image(
         found = _cached(cache, inputs)
         if found is None:
             found = _Build(inputs, engine(), cache, progress).run()
-        _drop_old_builds(cache, found)
+        drop_old_builds(cache, found)
     return found
 
 
@@ -132,27 +75,9 @@ def cached_image(profile: Profile, cache: Path, contents: Contents = "full") -> 
     return _cached(cache, read_inputs(profile, contents))
 
 
-def finished_builds(cache: Path) -> tuple[BuiltImage, ...]:
-    """Every whole build in the cache, newest first."""
-    places = sorted(cache.glob("*/image.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    found = (_read_record(path.parent) for path in places)
-    return tuple(built for built in found if built is not None)
-
-
 def _cached(cache: Path, inputs: BuildInputs) -> BuiltImage | None:
-    found = _read_record(cache / inputs.key())
+    found = read_build(cache / inputs.key())
     return found if found is not None and found.record.key == inputs.key() else None
-
-
-def _read_record(directory: Path) -> BuiltImage | None:
-    """The build in `directory`; None when it is absent, unreadable, or not what its record says."""
-    archive = directory / "image.tar"
-    try:
-        record = BuildRecord.model_validate_json((directory / "image.json").read_bytes())
-        whole = archive.stat().st_size == record.size_bytes
-    except (OSError, ValidationError):
-        return None
-    return BuiltImage(record, archive) if whole else None
 
 
 @dataclass
@@ -246,21 +171,22 @@ class _Build:
         shutil.rmtree(work)
 
     def _require_release(self, site: Path) -> None:
-        """What pip unpacked is the very release; the image build asks the same question again, inside."""
-        release = self.inputs.profile.image.release
-        program = data_dir("images") / "build" / "tree_digest.py"
-        done = subprocess.run(
-            [sys.executable, "-B", str(program), str(site), release.distribution, release.python_digest],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        if done.returncode != 0:
+        """What pip unpacked is the very release: every `.py` as its RECORD says, and RECORD the profile's."""
+        profile = self.inputs.profile
+        release = profile.image.release
+        check = verify_release(site, release.distribution, profile.vllm)
+        wrong = [str(foreign) for foreign in check.foreign]
+        if not wrong and check.python_digest != release.python_digest:
+            wrong.append(
+                f"the Python files of {release.distribution} have the digest {check.python_digest}, expected "
+                f"{release.python_digest}: another release, or an edited one"
+            )
+        if wrong:
+            more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise RefusedError(
-                f"{done.stderr.strip()} [image.foreign_base]",
-                hint=f"profile {self.inputs.profile.name} is made for vLLM {self.inputs.profile.vllm}; "
-                "its lock and its python_digest belong together",
+                f"foreign base: {'; '.join(wrong[:3])}{more} [image.foreign_base]",
+                hint=f"profile {profile.name} is made for vLLM {profile.vllm}; its lock and its python_digest belong "
+                "together",
             )
 
     def _make_root(self, root: Path) -> None:
@@ -303,7 +229,7 @@ class _Build:
         )
         for stage in inputs.stages:
             export_stage(stage, context / "stages" / stage.id)
-        base = inputs.files["recipe/Dockerfile"].decode()
+        base = inputs.files["build/Dockerfile"].decode() + "\n" + inputs.files["recipe/Dockerfile"].decode()
         (context / "Dockerfile").write_text(base + stage_part(inputs.stages, SITE_PACKAGES), encoding="utf-8")
         os.link(packages, context / "packages.tar")
         return context
@@ -325,12 +251,7 @@ class _Build:
             )
             self.docker.run("load", "--quiet", "--input", str(archive), timeout_s=1800)
             archive.unlink()
-        arguments = {
-            "ROOT": base,
-            "DISTRIBUTION": inputs.profile.image.release.distribution,
-            "PYTHON_DIGEST": inputs.profile.image.release.python_digest,
-            "CONTENTS": inputs.contents,
-        }
+        arguments = {"ROOT": base, "CONTENTS": inputs.contents}
         raw = {}
         for stage in inputs.stages:
             self.progress(f"image: stage {stage.id.upper()} ({stage.title})")
@@ -349,38 +270,16 @@ class _Build:
     def _normalise(
         self, saved: Path, archive: Path, raw: Mapping[str, str], lock: str, root_digest: str, sbom: str
     ) -> tuple[dict[str, NormalImage], str]:
-        profile = self.inputs.profile
         by_raw = {reference: stage_id for stage_id, reference in raw.items()}
         stages = {stage.id: stage for stage in self.inputs.stages}
         manifests: set[str] = set()
 
         def labels(reference: str, captured: Mapping[str, bytes]) -> dict[str, str]:
-            stage = stages[by_raw[reference]]
             manifest = hashlib.sha256(captured[_MANIFEST]).hexdigest()
             manifests.add(manifest)
-            applied = [s.id for s in self.inputs.stages][: [s.id for s in self.inputs.stages].index(stage.id) + 1]
-            return {
-                f"{LABEL}image": "engine",
-                f"{LABEL}profile": profile.name,
-                f"{LABEL}contents": self.inputs.contents,
-                f"{LABEL}vllm": profile.vllm,
-                f"{LABEL}release": profile.image.release.distribution,
-                f"{LABEL}python-digest": profile.image.release.python_digest,
-                f"{LABEL}lane": profile.image.lane,
-                f"{LABEL}lock": lock,
-                f"{LABEL}root": root_digest,
-                f"{LABEL}stage": stage.id,
-                f"{LABEL}stages": ",".join(applied),
-                f"{LABEL}stage-digest": stage.digest,
-                f"{LABEL}manifest": manifest,
-                f"{LABEL}sbom": sbom,
-                f"{LABEL}built-by": f"dspark-ops {__version__}",
-                "org.opencontainers.image.title": f"{profile.title}, stage {stage.id.upper()}",
-                "org.opencontainers.image.version": f"{profile.vllm}-{lock}-{stage.digest[:12]}",
-                "org.opencontainers.image.created": EPOCH_TEXT,
-                "org.opencontainers.image.ref.name": self._reference(stage.id, stage.digest, lock),
-                "org.opencontainers.image.licenses": "Apache-2.0",
-            }
+            stage = stages[by_raw[reference]]
+            proof = Proof(lock=lock, root=root_digest, manifest=manifest, sbom=sbom)
+            return image_labels(self.inputs, stage, proof, self._reference(stage.id, stage.digest, lock))
 
         base = [line for line in self.inputs.files["recipe/Dockerfile"].decode().splitlines() if "COPY --from" in line]
         history = (
@@ -473,18 +372,6 @@ def _require_space(place: Path, inputs: BuildInputs) -> None:
             f"{free_gib:.1f} GiB free",
             hint="free some space, or set XDG_CACHE_HOME to a larger file system",
         )
-
-
-def _drop_old_builds(cache: Path, current: BuiltImage) -> None:
-    """Keep this build and the newest other one of the same profile and contents."""
-    same = [
-        built
-        for built in finished_builds(cache)
-        if (built.record.profile, built.record.contents) == (current.record.profile, current.record.contents)
-        and built.record.key != current.record.key
-    ]
-    for built in same[_KEPT_BUILDS - 1 :]:
-        shutil.rmtree(built.archive.parent)
 
 
 @contextmanager

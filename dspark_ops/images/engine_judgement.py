@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict
-
 from dspark_ops.config.models import Profile
-from dspark_ops.images.inspection import parse_last_line
+from dspark_ops.images.findings import finding_of, rebuild
+from dspark_ops.images.inspection import Told, parse_last_line
 from dspark_ops.images.stages import Stage
-from dspark_ops.report.models import Finding, Node, Remedy
+from dspark_ops.report.models import Finding, Node, Remedy, Status
 
 #: GB10 is sm_121; machine code of the same major version runs on it.
 _MAJOR = "sm_12"
 
 
-class _Seen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class VllmFacts(_Seen):
+class VllmFacts(Told):
     version: str | None
     commit: str | None
     distribution: str | None
@@ -27,7 +22,7 @@ class VllmFacts(_Seen):
     error: str | None
 
 
-class PluginFacts(_Seen):
+class PluginFacts(Told):
     """line: what it logs at boot, once a process. lines: how often it did here."""
 
     found: bool
@@ -39,25 +34,25 @@ class PluginFacts(_Seen):
     error: str | None
 
 
-class ArgumentFacts(_Seen):
+class ArgumentFacts(Told):
     ok: bool
     error: str | None
     parsed: dict[str, str | int | float | bool | list[str] | None] | None
 
 
-class TorchFacts(_Seen):
+class TorchFacts(Told):
     version: str | None
     cuda: str | None
     arch_list: tuple[str, ...] | None
     error: str | None
 
 
-class NvccFacts(_Seen):
+class NvccFacts(Told):
     path: str
     version: str | None
 
 
-class EngineCheck(_Seen):
+class EngineCheck(Told):
     """What engine_check.py found in the image. arguments: None where none were asked about."""
 
     vllm: VllmFacts
@@ -84,7 +79,7 @@ def judge_engine(
 ) -> list[Finding]:
     """Findings about the engine in an image. check None: it could not be asked, and trouble says why."""
     if check is None:
-        return [_finding(node, "image.engine", "unknown", "The engine can be imported", trouble or "no answer")]
+        return [finding_of(node, "image.engine", "unknown", "The engine can be imported", trouble or "no answer")]
     found = list(_release(profile, node, check))
     if check.vllm.error is None:
         found += _plugin(profile, stages, node, check)
@@ -96,16 +91,16 @@ def judge_engine(
 def _release(profile: Profile, node: Node, check: EngineCheck) -> Iterator[Finding]:
     title, vllm = "The engine can be imported", check.vllm
     if vllm.error is not None:
-        yield _finding(node, "image.engine", "fail", title, vllm.error, remedy=_build(profile))
+        yield finding_of(node, "image.engine", "fail", title, vllm.error, remedy=rebuild(profile))
         return
     version = (vllm.version or "").removesuffix("+cpu")
     if version != profile.vllm:
         text = f"vLLM {vllm.version} from {vllm.path}"
-        yield _finding(
-            node, "image.engine", "fail", title, text, expected=f"vLLM {profile.vllm}", remedy=_build(profile)
+        yield finding_of(
+            node, "image.engine", "fail", title, text, expected=f"vLLM {profile.vllm}", remedy=rebuild(profile)
         )
     else:
-        yield _finding(node, "image.engine", "ok", title, f"vLLM {vllm.version}, commit {vllm.commit or 'not told'}")
+        yield finding_of(node, "image.engine", "ok", title, f"vLLM {vllm.version}, commit {vllm.commit or 'not told'}")
 
 
 def _plugin(profile: Profile, stages: tuple[Stage, ...], node: Node, check: EngineCheck) -> Iterator[Finding]:
@@ -122,9 +117,9 @@ def _plugin(profile: Profile, stages: tuple[Stage, ...], node: Node, check: Engi
     elif missing or plugin.lines != 1:
         text = plugin.line or f"{plugin.lines} lines"
     else:
-        yield _finding(node, "image.plugin", "ok", title, plugin.line or "")
+        yield finding_of(node, "image.plugin", "ok", title, plugin.line or "")
         return
-    yield _finding(node, "image.plugin", "fail", title, text, expected=expected, remedy=_build(profile))
+    yield finding_of(node, "image.plugin", "fail", title, text, expected=expected, remedy=rebuild(profile))
 
 
 def _arguments(node: Node, check: EngineCheck) -> Iterator[Finding]:
@@ -133,13 +128,13 @@ def _arguments(node: Node, check: EngineCheck) -> Iterator[Finding]:
         return
     if check.arguments.ok:
         parsed = check.arguments.parsed or {}
-        yield _finding(node, "image.arguments", "ok", title, f"KV cache dtype {parsed.get('kv_cache_dtype')}")
+        yield finding_of(node, "image.arguments", "ok", title, f"KV cache dtype {parsed.get('kv_cache_dtype')}")
     else:
         remedy = Remedy(text="Correct serve.extra_args or the profile; the engine names the word.", remedy_class="M")
-        yield _finding(node, "image.arguments", "fail", title, check.arguments.error or "refused", remedy=remedy)
+        yield finding_of(node, "image.arguments", "fail", title, check.arguments.error or "refused", remedy=remedy)
     if check.unknown_variables:
         text = f"the engine does not read {', '.join(check.unknown_variables)}"
-        yield _finding(node, "image.variables", "warn", "Every VLLM_ variable is one that the engine reads", text)
+        yield finding_of(node, "image.variables", "warn", "Every VLLM_ variable is one that the engine reads", text)
 
 
 def _torch(profile: Profile, node: Node, check: EngineCheck) -> Iterator[Finding]:
@@ -149,48 +144,17 @@ def _torch(profile: Profile, node: Node, check: EngineCheck) -> Iterator[Finding
     title, torch = "torch has machine code for GB10", check.torch
     if torch.cuda is None:
         text = torch.error or f"torch {torch.version} is a CPU build"
-        yield _finding(node, "image.arch_list", "fail", title, text, expected="a CUDA build", remedy=_build(profile))
+        yield finding_of(node, "image.arch_list", "fail", title, text, expected="a CUDA build", remedy=rebuild(profile))
     elif torch.arch_list is None:
-        yield _finding(node, "image.arch_list", "unknown", title, "torch does not say")
+        yield finding_of(node, "image.arch_list", "unknown", title, "torch does not say")
     else:
-        status = "ok" if any(arch.startswith(_MAJOR) for arch in torch.arch_list) else "fail"
+        status: Status = "ok" if any(arch.startswith(_MAJOR) for arch in torch.arch_list) else "fail"
         text = f"CUDA {torch.cuda}: {', '.join(torch.arch_list)}"
-        yield _finding(node, "image.arch_list", status, title, text, expected=f"{_MAJOR}x")
+        yield finding_of(node, "image.arch_list", status, title, text, expected=f"{_MAJOR}x")
     title = "nvcc is there for the kernels of the first start"
     if check.nvcc is None:
-        yield _finding(
-            node, "image.nvcc", "fail", title, "none found", expected="CUDA_HOME/bin/nvcc", remedy=_build(profile)
+        yield finding_of(
+            node, "image.nvcc", "fail", title, "none found", expected="CUDA_HOME/bin/nvcc", remedy=rebuild(profile)
         )
     else:
-        yield _finding(node, "image.nvcc", "ok", title, f"{check.nvcc.path} {check.nvcc.version or ''}".strip())
-
-
-def _build(profile: Profile) -> Remedy:
-    return Remedy(
-        text="Build the image again and bring it to the node.",
-        command=("dspark-ops", "image", "build", profile.name),
-        remedy_class="C",
-    )
-
-
-def _finding(
-    node: Node,
-    check: str,
-    status: str,
-    title: str,
-    observed: str,
-    *,
-    expected: str | None = None,
-    remedy: Remedy | None = None,
-) -> Finding:
-    return Finding.model_validate(
-        {
-            "id": check,
-            "node": node,
-            "status": status,
-            "title": title,
-            "observed": observed,
-            "expected": expected,
-            "remedy": remedy,
-        }
-    )
+        yield finding_of(node, "image.nvcc", "ok", title, f"{check.nvcc.path} {check.nvcc.version or ''}".strip())

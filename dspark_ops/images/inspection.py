@@ -20,11 +20,13 @@ def look_command(image_id: str, program: str, *arguments: str) -> tuple[str, ...
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Seen(BaseModel):
+class Told(BaseModel):
+    """Base of what a program said: what we do not know is left alone."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class ImageFacts(_Seen):
+class ImageFacts(Told):
     """One image of an Engine. layers: diff_ids, lowest first. size_bytes: uncompressed, as the Engine counts."""
 
     id: str
@@ -59,19 +61,19 @@ def parse_image_inspect(text: str) -> ImageFacts:
         raise NoVerdictError(f"`docker image inspect` printed something else than expected: {trouble!r}") from trouble
 
 
-class Difference(_Seen):
+class Difference(Told):
     path: str
     expected: str
     observed: str
 
 
-class SeenStage(_Seen):
+class SeenStage(Told):
     id: str
     name: str
     sha256: str
 
 
-class FilesCheck(_Seen):
+class FilesCheck(Told):
     """What files_check.py found in the image. files: how many were hashed; not_hashed: large ones left out."""
 
     manifest_sha256: str

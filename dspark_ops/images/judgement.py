@@ -6,20 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dspark_ops.config.models import ImageSite, Profile
+from dspark_ops.images.findings import finding_of, rebuild, remove_there
 from dspark_ops.images.inspection import FilesCheck, ImageFacts
 from dspark_ops.images.stages import Stage
 from dspark_ops.report.models import Finding, Node, Remedy
-
-_BUILD = Remedy(
-    text="Build the image again and bring it to the node.",
-    command=("dspark-ops", "image", "build", "{profile}"),
-    remedy_class="C",
-)
-_AGAIN = Remedy(
-    text="Remove the image there, then deploy: it is loaded again from the archive.",
-    command=("docker", "image", "rm", "--force", "{id}"),
-    remedy_class="M",
-)
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ def judge_image(wanted: Wanted, seen: Seen) -> list[Finding]:
     found += _base(wanted, seen, seen.image)
     if not any(finding.id == "image.base" and finding.status == "fail" for finding in found):
         found += _stages(wanted, seen, seen.image)
-        found += _files(wanted, seen, seen.image)
+        found += _files(seen, seen.image)
     return found
 
 
@@ -61,20 +51,19 @@ def _identity(wanted: Wanted, seen: Seen) -> Iterator[Finding]:
     title = "The image is on the node"
     site = wanted.image
     if "image.present" in seen.troubles:
-        yield _finding(wanted, seen, "image.present", "unknown", title, seen.troubles["image.present"])
+        yield finding_of(seen.node, "image.present", "unknown", title, seen.troubles["image.present"])
     elif seen.image is None:
         text = f"{site.id[:19]} is not there" if site else "no such image"
-        yield _finding(wanted, seen, "image.present", "fail", title, text, remedy=_BUILD)
+        yield finding_of(seen.node, "image.present", "fail", title, text, remedy=rebuild(wanted.profile))
     else:
-        yield _finding(wanted, seen, "image.present", "ok", title, f"{seen.image.id[:19]}")
+        yield finding_of(seen.node, "image.present", "ok", title, f"{seen.image.id[:19]}")
     if site is None:
         return
     title = "The name means the site's image"
     if seen.named is not None and seen.named.id != site.id:
         text = f"{site.reference} is {seen.named.id[:19]} on the node: the tag was moved"
-        yield _finding(
-            wanted,
-            seen,
+        yield finding_of(
+            seen.node,
             "image.moved_tag",
             "fail",
             title,
@@ -88,7 +77,7 @@ def _identity(wanted: Wanted, seen: Seen) -> Iterator[Finding]:
         )
     elif seen.image is not None:
         text = f"{site.reference}" if seen.named is not None else f"no image is named {site.reference}; the id counts"
-        yield _finding(wanted, seen, "image.moved_tag", "ok", title, text)
+        yield finding_of(seen.node, "image.moved_tag", "ok", title, text)
 
 
 def _base(wanted: Wanted, seen: Seen, image: ImageFacts) -> Iterator[Finding]:
@@ -97,7 +86,7 @@ def _base(wanted: Wanted, seen: Seen, image: ImageFacts) -> Iterator[Finding]:
     release = f"{profile.image.release.distribution} {profile.vllm} for {profile.architecture}"
     if image.label("lock") is None:
         text = "the image carries no lock: it was not made by `dspark-ops image build`"
-        yield _finding(wanted, seen, "image.base", "fail", title, text, expected=release, remedy=_BUILD)
+        yield finding_of(seen.node, "image.base", "fail", title, text, expected=release, remedy=rebuild(wanted.profile))
         return
     theirs = (image.label("release"), image.label("vllm"), image.label("python-digest"), image.label("lane"))
     ours = (
@@ -112,13 +101,15 @@ def _base(wanted: Wanted, seen: Seen, image: ImageFacts) -> Iterator[Finding]:
         if theirs[:2] == ours[:2] and theirs[2] != ours[2]:
             text += f", Python files {str(theirs[2])[:12]} instead of {ours[2][:12]}"
         expected = f"{release}, stages of lane {profile.image.lane}"
-        yield _finding(wanted, seen, "image.base", "fail", title, text, expected=expected, remedy=_BUILD)
+        yield finding_of(
+            seen.node, "image.base", "fail", title, text, expected=expected, remedy=rebuild(wanted.profile)
+        )
     elif image.label("contents") != "full":
         text = f"it holds {image.label('contents')} only, which cannot serve"
-        yield _finding(wanted, seen, "image.base", "warn" if wanted.image is None else "fail", title, text)
+        yield finding_of(seen.node, "image.base", "warn" if wanted.image is None else "fail", title, text)
     else:
         lock = image.label("lock")
-        yield _finding(wanted, seen, "image.base", "ok", title, f"{release}, lock {lock}")
+        yield finding_of(seen.node, "image.base", "ok", title, f"{release}, lock {lock}")
 
 
 def _stages(wanted: Wanted, seen: Seen, image: ImageFacts) -> Iterator[Finding]:
@@ -131,23 +122,31 @@ def _stages(wanted: Wanted, seen: Seen, image: ImageFacts) -> Iterator[Finding]:
     if absent:
         names = {stage.id: stage.title for stage in wanted.stages}
         told = " and ".join(f"stage {i.upper()} ({names[i]})" for i in absent)
-        yield _finding(wanted, seen, "image.stages", "fail", title, f"{told} missing", expected=expected, remedy=_BUILD)
+        yield finding_of(
+            seen.node,
+            "image.stages",
+            "fail",
+            title,
+            f"{told} missing",
+            expected=expected,
+            remedy=rebuild(wanted.profile),
+        )
         return
     digest = wanted.stages[-1].digest
     if image.label("stage-digest") != digest:
         text = f"stages {str(image.label('stage-digest'))[:12]}, built by {image.label('built-by')}"
         told = f"{digest[:12]}, as this installation has them"
-        yield _finding(wanted, seen, "image.stages", "warn", title, text, expected=told, remedy=_BUILD)
+        yield finding_of(seen.node, "image.stages", "warn", title, text, expected=told, remedy=rebuild(wanted.profile))
     else:
-        yield _finding(wanted, seen, "image.stages", "ok", title, f"{expected}, {digest[:12]}")
+        yield finding_of(seen.node, "image.stages", "ok", title, f"{expected}, {digest[:12]}")
 
 
-def _files(wanted: Wanted, seen: Seen, image: ImageFacts) -> Iterator[Finding]:
+def _files(seen: Seen, image: ImageFacts) -> Iterator[Finding]:
     title = "Every file is as it was built"
     files = seen.files
     if files is None:
         why = seen.troubles.get("image.files", "not looked at")
-        yield _finding(wanted, seen, "image.files", "unknown", title, why)
+        yield finding_of(seen.node, "image.files", "unknown", title, why)
         return
     wrong = [f"{item.path} has {item.observed[:12]}, expected {item.expected[:12]}" for item in files.differing]
     wrong += [f"{path} is missing" for path in files.missing]
@@ -155,38 +154,12 @@ def _files(wanted: Wanted, seen: Seen, image: ImageFacts) -> Iterator[Finding]:
     total = files.differing_count + files.missing_count + files.added_count
     if files.manifest_sha256 != image.label("manifest"):
         text = f"the list of sealed files has {files.manifest_sha256[:12]}, the image's label {image.label('manifest')}"
-        yield _finding(wanted, seen, "image.files", "fail", title, text, remedy=_AGAIN)
+        yield finding_of(seen.node, "image.files", "fail", title, text, remedy=remove_there(image.id))
     elif total:
         more = f" and {total - 3} more" if total > 3 else ""
-        yield _finding(wanted, seen, "image.files", "fail", title, "; ".join(wrong[:3]) + more, remedy=_AGAIN)
+        yield finding_of(
+            seen.node, "image.files", "fail", title, "; ".join(wrong[:3]) + more, remedy=remove_there(image.id)
+        )
     else:
         left = f", {files.not_hashed} others are there (not hashed)" if files.not_hashed else ""
-        yield _finding(wanted, seen, "image.files", "ok", title, f"{files.files} files{left}")
-
-
-def _finding(
-    wanted: Wanted,
-    seen: Seen,
-    check: str,
-    status: str,
-    title: str,
-    observed: str,
-    *,
-    expected: str | None = None,
-    remedy: Remedy | None = None,
-) -> Finding:
-    if remedy is not None and remedy.command is not None:
-        blanks = {"profile": wanted.profile.name, "id": wanted.image.id if wanted.image else "IMAGE"}
-        words = tuple(word.format(**blanks) for word in remedy.command)
-        remedy = remedy.model_copy(update={"command": words})
-    return Finding.model_validate(
-        {
-            "id": check,
-            "node": seen.node,
-            "status": status,
-            "title": title,
-            "observed": observed,
-            "expected": expected,
-            "remedy": remedy,
-        }
-    )
+        yield finding_of(seen.node, "image.files", "ok", title, f"{files.files} files{left}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
 from dspark_ops.facts.rank import LABEL, RANK_CONTAINER
-from dspark_ops.images.build import BuiltImage, finished_builds
+from dspark_ops.images.builds import BuiltImage, finished_builds
 from dspark_ops.images.inspection import ImageFacts, parse_image_inspect
 from dspark_ops.images.produce import image_cache
 from dspark_ops.transport.base import Command, NodeReading

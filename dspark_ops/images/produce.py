@@ -13,7 +13,8 @@ from dspark_ops.config.load import load_profile
 from dspark_ops.config.models import Profile, Role
 from dspark_ops.errors import ConfigError, NoVerdictError
 from dspark_ops.exitcodes import ExitCode
-from dspark_ops.images.build import BuiltImage, cached_image, ensure_image
+from dspark_ops.images.build import cached_image, ensure_image
+from dspark_ops.images.builds import BuiltImage
 from dspark_ops.images.docker_cli import DockerCli, find_docker_cli
 from dspark_ops.images.inputs import Contents
 from dspark_ops.images.verify import verify_local

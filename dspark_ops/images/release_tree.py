@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -16,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from dspark_ops.errors import ConfigError, NoVerdictError, RefusedError
+from dspark_ops.errors import NoVerdictError, RefusedError
 from dspark_ops.images.changes import verify_release
 from dspark_ops.images.changes.model import check_path, sha256_hex
 from dspark_ops.images.changes.record import parse_record
+from dspark_ops.images.wheels import pip_command
 
 #: Newest first; a wheel is taken for any of them.
 _GLIBC_MINORS = range(39, 16, -1)
@@ -101,7 +99,7 @@ def _kept(info: zipfile.ZipInfo, dist_info: str) -> bool:
 def _download(distribution: str, version: str, platform: str, target: Path) -> Path:
     log = target / "pip.log"
     tags = [f"manylinux_2_{minor}_{platform}" for minor in _GLIBC_MINORS] + [f"manylinux2014_{platform}"]
-    command = [*_pip(), "download", "--no-deps", "--no-input", "--progress-bar", "off", "--no-cache-dir"]
+    command = [*pip_command(), "download", "--no-deps", "--no-input", "--progress-bar", "off", "--no-cache-dir"]
     # The tree is only read: any Python that the release supports names the same wheel.
     command += ["--only-binary=:all:", "--python-version", "3.12", "--dest", str(target)]
     command += [part for tag in tags for part in ("--platform", tag)]
@@ -134,17 +132,6 @@ def _not_what_it_says(wheel: Path, wrong: list[str]) -> RefusedError:
         f"{wheel.name} is not what its RECORD says: {'; '.join(wrong[:3])}{more}",
         hint="the wheel was altered or damaged on its way; fetch it again, from the index that you trust",
     )
-
-
-def _pip() -> list[str]:
-    if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip"]
-    program = shutil.which("pip3") or shutil.which("pip")
-    if program is None:
-        raise ConfigError(
-            "pip is not installed, neither beside this tool nor on PATH", hint="apt-get install python3-pip"
-        )
-    return [program]
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from dspark_ops.config.models import ROLES, RailSite, Role, Site
 from dspark_ops.errors import RefusedError
-from dspark_ops.images.archive import lacking
 from dspark_ops.images.inspection import ImageFacts
+from dspark_ops.images.layers import lacking
 from dspark_ops.images.sync_reading import HeldImage, SyncNode
 
 _BY_CONTENT = re.compile(r".+@sha256:[0-9a-f]{64}|.+:(?:[A-Za-z0-9_][A-Za-z0-9_.-]*-)?[0-9a-f]{12}")
@@ -97,7 +97,7 @@ def plan_sync(site: Site, nodes: Mapping[Role, SyncNode]) -> SyncPlan:
         )
     bring = worker.image(wanted) is None
     name = not bring and "@" not in reference and worker.named(reference) is None
-    previous, drop = _kept_and_dropped(site, worker) if bring else (None, ())
+    previous, drop = _kept_and_dropped(site, image, worker) if bring else (None, ())
     return SyncPlan(
         image=image,
         reference=reference,
@@ -170,17 +170,21 @@ def _why_down(rail: RailSite, node: SyncNode) -> str | None:
     return None
 
 
-def _kept_and_dropped(site: Site, worker: SyncNode) -> tuple[str | None, tuple[str, ...]]:
+def _kept_and_dropped(site: Site, wanted: ImageFacts, worker: SyncNode) -> tuple[str | None, tuple[str, ...]]:
     """The image to keep beside the new one: the rank's, else the one named last; and our older ones to take away.
 
-    Only images with our label whose every name is in the same repository.
+    Only images with our label whose every name is in the same repository. An image of a lower stage is no release: it
+    stays as long as an image on the same lock does.
     """
     repository = repository_of(site.image.reference)
     ours = [held for held in worker.images if _is_ours(held, repository) and held.facts.id != site.image.id]
     ours.sort(key=lambda held: held.tagged_at or _NEVER, reverse=True)
-    ids = [held.facts.id for held in ours]
+    releases = [held.facts for held in ours if held.facts.label("stage") == wanted.label("stage")]
+    ids = [image.id for image in releases]
     previous = worker.rank_image if worker.rank_image in ids else next(iter(ids), None)
-    return previous, tuple(identity for identity in ids if identity != previous)
+    locks = {image.label("lock") for image in (*releases, wanted) if image.id in (previous, wanted.id)}
+    stages = [held.facts.id for held in ours if held.facts not in releases and held.facts.label("lock") not in locks]
+    return previous, (*(identity for identity in ids if identity != previous), *stages)
 
 
 def _is_ours(held: HeldImage, repository: str) -> bool:

@@ -118,7 +118,7 @@ def _pip_failed(said: str, log: Path) -> NoVerdictError:
 
 def _run_pip(arguments: list[str], target: Path, log: Path, architecture: Architecture) -> str | None:
     """None when pip is content; else what it said."""
-    command = [*_pip(), "install", "--no-deps", "--no-compile", "--no-input", "--target", str(target)]
+    command = [*pip_command(), "install", "--no-deps", "--no-compile", "--no-input", "--target", str(target)]
     command += ["--progress-bar", "off", "--only-binary=:all:", "--python-version", IMAGE_PYTHON]
     command += ["--implementation", "cp", "--abi", f"cp{IMAGE_PYTHON.replace('.', '')}"]
     command += [part for platform in platform_tags(architecture) for part in ("--platform", platform)]
@@ -143,7 +143,8 @@ def _run_pip(arguments: list[str], target: Path, log: Path, architecture: Archit
     return log.read_bytes()[start:].decode(errors="replace")
 
 
-def _pip() -> list[str]:
+def pip_command() -> list[str]:
+    """How pip is run here: this Python's own, else the one on PATH. Raises ConfigError where there is none."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     program = shutil.which("pip3") or shutil.which("pip")

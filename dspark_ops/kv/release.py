@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError
 
 from dspark_ops.errors import NoVerdictError
-from dspark_ops.images.docker_cli import find_docker_cli
+from dspark_ops.images.produce import local_docker
 from dspark_ops.kv.caches import Model
 from dspark_ops.kv.plan import Capacity
 from dspark_ops.kv.setting import Setting
@@ -97,7 +97,7 @@ def ask_release(image: str, setting: Setting, capacity: Capacity) -> ReleaseAnsw
 
 
 def _asked(image: str, cases: Sequence[dict[str, Any]]) -> tuple[str, tuple[ReleasePlan, ...]]:
-    docker = find_docker_cli(None)
+    docker = local_docker(None)
     if docker.image(image) is None:
         raise NoVerdictError(
             f"the Docker Engine of this machine has no image {image}",

@@ -61,7 +61,7 @@ def remove_lab(paths: LabPaths, *, purge: bool, progress: Callable[[str], None])
 
 def _remove_builds(images: Path) -> list[str]:
     """The rehearsal's own images; what `image build` made for real nodes is not the lab's to take."""
-    from dspark_ops.images.build import finished_builds
+    from dspark_ops.images.builds import finished_builds
 
     builds = [built for built in finished_builds(images) if built.record.profile == "rehearsal"]
     for built in builds:

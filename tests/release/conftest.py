@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -13,13 +12,11 @@ from typing import Protocol
 import pytest
 
 from dspark_ops.config.load import load_profile
-from dspark_ops.images.build import cached_image, finished_builds
-from dspark_ops.images.produce import image_cache
-from dspark_ops.lab.engine_host import DockerHost, ensure_docker
+from dspark_ops.images.build import ensure_image
+from dspark_ops.images.docker_cli import find_docker_cli
+from dspark_ops.images.produce import image_cache, load_built
+from dspark_ops.lab.engine_host import ensure_docker
 from dspark_ops.paths import state_dir
-
-#: Names another engine image of this machine's Docker Engine for these tests.
-IMAGE_VARIABLE = "DSPARK_RELEASE_TEST_IMAGE"
 
 
 class EnginePython(Protocol):
@@ -40,14 +37,13 @@ class EnginePython(Protocol):
 def engine_python() -> EnginePython:
     """`engine_python([tree, ...], script, *args)`; `readable` paths are mounted where they lie, read-only.
 
-    Skips where this machine has no Docker Engine, no docker program or no engine image: it builds none.
+    The rehearsal's image is built and loaded where that was not done yet: only its torch and Python are wanted.
     """
-    docker = shutil.which("docker")
-    if docker is None:
-        pytest.skip("the docker program is not installed")
     host = ensure_docker(state_dir() / "lab")
-    image = _loaded_image(docker, host)
-    base = [docker, "--host", f"unix://{host.socket}", "run", "--rm", "--interactive", "--network", "none"]
+    docker = find_docker_cli(f"unix://{host.socket}")
+    image = ensure_image(load_profile("rehearsal"), lambda: docker, image_cache(), progress=print)
+    load_built(docker, image, print)
+    base = [docker.program, "--host", f"unix://{host.socket}", "run", "--rm", "--interactive", "--network", "none"]
 
     def run(
         tree_dirs: Sequence[Path],
@@ -66,7 +62,7 @@ def engine_python() -> EnginePython:
         variables = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})}
         command += [part for name, value in variables.items() for part in ("--env", f"{name}={value}")]
         name = f"dspark-release-test-{os.getpid()}-{time.monotonic_ns()}"
-        command += ["--name", name, image, "python3", "-", *args]
+        command += ["--name", name, image.image_id, "python3", "-", *args]
         try:
             return subprocess.run(
                 command, input=script_text, capture_output=True, text=True, timeout=timeout_s, check=False
@@ -77,30 +73,3 @@ def engine_python() -> EnginePython:
             raise
 
     return run
-
-
-def _loaded_image(docker: str, host: DockerHost) -> str:
-    """The reference of an engine image in the Engine; loaded from the lab's cache when it is not there."""
-    reference, archive = _engine_image()
-    program = [docker, "--host", f"unix://{host.socket}"]
-    present = subprocess.run([*program, "image", "inspect", reference], capture_output=True, check=False)
-    if present.returncode == 0:
-        return reference
-    if archive is None:
-        pytest.skip(f"the Docker Engine has no image {reference}")
-    loaded = subprocess.run([*program, "load", "--input", str(archive)], capture_output=True, text=True, check=False)
-    assert loaded.returncode == 0, f"docker load {archive}: {loaded.stderr}"
-    return reference
-
-
-def _engine_image() -> tuple[str, Path | None]:
-    """The image named by the environment, this checkout's, or the newest finished one: only its torch is wanted."""
-    named = os.environ.get(IMAGE_VARIABLE)
-    if named:
-        return named, None
-    image = cached_image(load_profile("rehearsal"), image_cache())
-    full = [built for built in finished_builds(image_cache()) if built.record.profile == "rehearsal"]
-    found = image or next((built for built in full if built.record.contents == "full"), None)
-    if found is None:
-        pytest.skip("no engine image in the cache: `dspark-ops lab up` builds one")
-    return found.reference, found.archive

@@ -12,7 +12,7 @@ from .errors import ChangeError, DocumentError, Foreign, ForeignError
 from .journal import Write, exclusive, undo_interrupted, write_all
 from .model import ChangeSet, FileChange, sha256_hex
 from .record import edit_record
-from .state import State, base_owned, hash_chains, look
+from .state import State, added_paths, base_owned, hash_chains, look
 from .tree import Release, observe
 
 SCHEMA = "dspark-ops/changes-report/v1"
@@ -88,7 +88,7 @@ def _move(root: Path, stack: Sequence[ChangeSet], target: int, wanted: Callable[
         goal = _computed(stack, contents, before.level, target)
         writes = [Write(p, contents[p], goal[p]) for p in sorted(goal) if goal[p] != contents[p]]
         if before.release is not None:
-            writes += _record_write(root, before.release, base_owned(stack), writes)
+            writes += _record_write(root, before.release, stack, writes)
         write_all(root, writes)
         after, _ = look(root, stack)
     return Result(before, after, tuple(write.path for write in writes), recovered)
@@ -116,9 +116,10 @@ def _step(change: FileChange, content: bytes | None, *, backwards: bool) -> byte
     return made
 
 
-def _record_write(root: Path, release: Release, owned: set[str], writes: Sequence[Write]) -> list[Write]:
+def _record_write(root: Path, release: Release, stack: Sequence[ChangeSet], writes: Sequence[Write]) -> list[Write]:
+    owned = base_owned(stack)
     changed = {write.path: (write.before, write.after) for write in writes if write.path in owned}
     _, record = observe(root, release.record)
     if not changed or record is None:
         return []
-    return [Write(release.record, record, edit_record(record, changed))]
+    return [Write(release.record, record, edit_record(record, changed, owned & added_paths(stack)))]

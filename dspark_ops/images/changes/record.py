@@ -6,7 +6,7 @@ import base64
 import csv
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from .diff import split_lines
 
@@ -37,28 +37,33 @@ def new_record(distribution_record: str, files: Mapping[str, bytes]) -> bytes:
     return b"".join([*lines, f"{_quoted(distribution_record)},,\n".encode()])
 
 
-def edit_record(record: bytes, changed: Mapping[str, tuple[bytes | None, bytes | None]]) -> bytes:
+def edit_record(
+    record: bytes, changed: Mapping[str, tuple[bytes | None, bytes | None]], ours: Collection[str] = ()
+) -> bytes:
     """RECORD after files changed: path -> content (before, after), None where the file is absent.
 
-    A rewritten line stays in its place, an added one goes before the last. With before and after exchanged the same
-    call gives the old bytes back.
+    A rewritten line stays in its place. Lines of `ours`, the paths that a stack adds, stand sorted before the last
+    line, so that a level has one RECORD whatever the way to it was. With before and after exchanged the same call
+    gives the old bytes back.
     """
     lines = split_lines(record)
     where = {_path_of(line): number for number, line in enumerate(lines)}
-    gone: set[int] = set()
-    added: list[bytes] = []
+    gone = {where[path] for path in ours if path in where and path not in changed}
+    added = {path: lines[where[path]] for path in ours if path in where and path not in changed}
     for path in sorted(changed):
         _, after = changed[path]
         number = where.get(path)
+        if number is not None and (after is None or path in ours):
+            gone.add(number)
         if after is None:
-            gone |= {number} if number is not None else set()
-        elif number is None:
-            added.append(record_line(path, after))
+            continue
+        if number is None or path in ours:
+            added[path] = record_line(path, after)
         else:
             head, ending = _head_and_ending(lines[number])
             lines[number] = head + f",{_hash_field(after)},{len(after)}".encode() + ending
     kept = [line for number, line in enumerate(lines) if number not in gone]
-    return b"".join([*kept[:-1], *added, *kept[-1:]])
+    return b"".join([*kept[:-1], *(added[path] for path in sorted(added)), *kept[-1:]])
 
 
 def _path_of(line: bytes) -> str:

@@ -10,18 +10,23 @@ from .diff import apply_hunks
 from .errors import Foreign, ForeignError
 from .model import ChangeSet, sha256_hex
 from .record import edit_record, parse_record
-from .state import base_owned, look
+from .state import added_paths, base_owned, look
 from .tree import Release, find_release, observe
 
 
 @dataclass(frozen=True)
 class ReleaseCheck:
-    """`checked` counts the files hashed. `record_sha256` is RECORD's own, as it was before any stage."""
+    """`checked` counts the files hashed. `record_sha256` is RECORD's own, as it was before any stage.
+
+    `python_digest` is over the paths and hashes of the release's `.py` files as that RECORD lists them: pip writes
+    RECORD anew when it installs, this stays the same.
+    """
 
     release: Release | None
     checked: int
     record_sha256: str | None
     foreign: tuple[Foreign, ...]
+    python_digest: str | None = None
 
 
 def verify_release(
@@ -68,7 +73,16 @@ def verify_release(
         observed, _ = observe(root, path)
         if observed != expected:
             foreign.append(Foreign(path, observed, (expected,)))
-    return ReleaseCheck(release, checked, observed_record, tuple(foreign))
+    return ReleaseCheck(release, checked, observed_record, tuple(foreign), _python_digest(pristine))
+
+
+def _python_digest(record: bytes) -> str | None:
+    try:
+        entries = parse_record(record)
+    except ValueError:
+        return None
+    own = {p: sha256 for p, (sha256, _) in entries.items() if p.endswith(".py") and not p.startswith(("/", "../"))}
+    return sha256_hex("".join(f"{path} {own[path]}\n" for path in sorted(own)).encode())
 
 
 def _taken_back(applied: Sequence[ChangeSet], contents: dict[str, bytes | None], record: bytes) -> bytes:
@@ -79,4 +93,6 @@ def _taken_back(applied: Sequence[ChangeSet], contents: dict[str, bytes | None],
                 old[change.path] = None
             else:
                 old[change.path] = apply_hunks(change.path, change.hunks(), old[change.path] or b"", backwards=True)
-    return edit_record(record, {path: (contents[path], old[path]) for path in base_owned(applied)})
+    owned = base_owned(applied)
+    changed = {path: (contents[path], old[path]) for path in owned}
+    return edit_record(record, changed, owned & added_paths(applied))

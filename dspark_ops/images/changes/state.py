@@ -89,6 +89,11 @@ def hash_chains(stack: Sequence[ChangeSet]) -> dict[str, list[str | None]]:
     return chains
 
 
+def added_paths(stack: Sequence[ChangeSet]) -> set[str]:
+    """The touched files that the release does not have."""
+    return {path for path, chain in hash_chains(stack).items() if chain[0] is None}
+
+
 def base_owned(stack: Sequence[ChangeSet]) -> set[str]:
     """The touched files that the release's RECORD must list; not those of a distribution that the stack brings."""
     touched = {change.path for changes in stack for change in changes.files}

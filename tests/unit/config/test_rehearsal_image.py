@@ -8,7 +8,7 @@ import pytest
 
 from dspark_ops.config.load import load_profile
 from dspark_ops.config.propose import rehearsal_image
-from dspark_ops.images.build import BuildRecord
+from dspark_ops.images.builds import BuildRecord
 from dspark_ops.images.inputs import read_inputs
 from dspark_ops.paths import cache_dir
 

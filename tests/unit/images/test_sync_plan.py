@@ -128,6 +128,23 @@ def test_the_image_of_the_rank_is_the_previous_one_and_older_ones_of_ours_go() -
     assert OLD[:19] in serving.render(site())
 
 
+def test_an_image_of_a_lower_stage_is_never_the_previous_one_and_goes_with_its_release() -> None:
+    def staged(identity: str, stage: str, lock: str, minute: int) -> HeldImage:
+        one = held(identity, f"dspark-vllm:{stage}-{lock}-{identity[-12:]}", minute=minute)
+        labels = {**one.facts.labels, "io.dspark-ops.stage": stage, "io.dspark-ops.lock": lock}
+        return replace(one, facts=one.facts.model_copy(update={"labels": labels}))
+
+    wanted = staged(NEW, "c", "333333333333", 9)
+    head = node("head", replace(wanted, facts=wanted.facts.model_copy(update={"references": (NAME,)})))
+    ids = [f"sha256:{number:064d}" for number in range(6)]
+    older = [staged(ids[0], "c", "111111111111", 1), staged(ids[1], "b", "111111111111", 2)]
+    last = [staged(ids[2], "c", "222222222222", 3), staged(ids[3], "b", "222222222222", 8)]
+    same = [staged(ids[4], "b", "333333333333", 7)]
+    plan = plan_sync(site(), {"head": head, "worker": node("worker", *older, *last, *same)})
+    assert plan.previous == ids[2]
+    assert set(plan.drop) == {ids[0], ids[1]}
+
+
 @pytest.mark.parametrize("role", ["head", "worker"])
 def test_a_moved_name_is_refused_with_both_ids(role: Role) -> None:
     other = node(role, held(FOREIGN, NAME, ours=False), held(NEW))

@@ -23,7 +23,7 @@ def _install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, said: str = "fi
     calls = tmp_path / "calls"
     fake = tmp_path / "pip.py"
     fake.write_text(_PIP.format(calls=str(calls), said=said, status=status), encoding="utf-8")
-    monkeypatch.setattr(wheels, "_pip", lambda: [sys.executable, str(fake)])
+    monkeypatch.setattr(wheels, "pip_command", lambda: [sys.executable, str(fake)])
     lock, torch = tmp_path / "all.lock", tmp_path / "torch.lock"
     lock.write_text("a==1 --hash=sha256:00\n", encoding="utf-8")
     torch.write_text("# a comment\ntorch==2.13.0+cpu\n", encoding="utf-8")
@@ -75,7 +75,7 @@ def test_without_pip_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(wheels.shutil, "which", lambda _: None)
     with pytest.raises(ConfigError, match="pip is not installed"):
-        wheels._pip()
+        wheels.pip_command()
 
 
 def _subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: tuple[str, ...]) -> tuple[str, str]:
@@ -88,7 +88,7 @@ def _subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: tuple[str, ..
         f"open({str(held)!r}, 'a').write(open(sys.argv[sys.argv.index('--requirement') + 1]).read())\n",
         encoding="utf-8",
     )
-    monkeypatch.setattr(wheels, "_pip", lambda: [sys.executable, str(fake)])
+    monkeypatch.setattr(wheels, "pip_command", lambda: [sys.executable, str(fake)])
     lock = tmp_path / "current.lock"
     digest = "0" * 64
     lock.write_text(
@@ -137,7 +137,7 @@ def test_a_lock_that_has_torch_asks_no_torch_index(tmp_path: Path, monkeypatch: 
     calls = tmp_path / "calls"
     fake = tmp_path / "pip.py"
     fake.write_text(_PIP.format(calls=str(calls), said="fine", status=0), encoding="utf-8")
-    monkeypatch.setattr(wheels, "_pip", lambda: [sys.executable, str(fake)])
+    monkeypatch.setattr(wheels, "pip_command", lambda: [sys.executable, str(fake)])
     lock = tmp_path / "current.lock"
     lock.write_text("torch==2 --hash=sha256:00\n", encoding="utf-8")
     wheels.install_wheels(lock, None, tmp_path / "site", log=tmp_path / "pip.log", architecture="aarch64")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspark_ops.images.archive import chain_ids, lacking
+from dspark_ops.images.layers import chain_ids, lacking
 from tests.unit.roles.conftest import PLAYBOOKS, load
 
 node = load(PLAYBOOKS / "module_utils/dspark_image_archive.py", "dspark_image_archive")
