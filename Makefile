@@ -24,13 +24,13 @@ unit: setup
 
 lab-test: setup
 	$(BIN)/dspark-ops lab up --install-prerequisites
-	$(BIN)/python -m pytest tests/lab -m "lab and not soak" -q --durations=25
+	$(BIN)/python -m pytest tests/release tests/lab -m "(lab or release) and not soak" -q --durations=25
 
 # What takes longer than a change should wait for: random kills, random harm to the fabric. Its dated result goes to
 # docs/evidence/.
 soak: setup
 	$(BIN)/dspark-ops lab up --install-prerequisites
-	$(BIN)/python -m pytest tests/release tests/lab -m "soak or release" -q -s
+	$(BIN)/python -m pytest tests/lab -m soak -q -s
 
 lint: setup
 	$(BIN)/ruff check .
