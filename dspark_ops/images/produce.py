@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,19 +106,35 @@ def load_built(docker: DockerCli, image: BuiltImage, progress: Progress) -> bool
 
 
 def load_archive(docker: DockerCli, archive: Path | None, progress: Progress) -> str:
-    """Load a `docker save` file; the name of its last image, the topmost stage.
+    """Load a `docker save` file; the name of its topmost image.
 
     Raises:
-        ConfigError: there is no such file. NoVerdictError: it holds no named image.
+        ConfigError: there is no such file, or it is another kind of file.
     """
     if archive is None or not archive.is_file():
         raise ConfigError(f"the image archive {archive} does not exist", hint="`dspark-ops image build … --output`")
+    reference = topmost_image(archive)
     progress(f"image: loading {archive.name} ({archive.stat().st_size >> 20} MiB)")
-    said = docker.run("load", "--input", str(archive), timeout_s=3600)
-    names = [line.removeprefix("Loaded image: ").strip() for line in said.splitlines() if "Loaded image: " in line]
-    if not names:
-        raise NoVerdictError(f"{archive} holds no image with a name; docker said: {said.strip()}")
-    return names[-1]
+    docker.run("load", "--quiet", "--input", str(archive), timeout_s=3600)
+    return reference
+
+
+def topmost_image(archive: Path) -> str:
+    """The name of the archive's image with the most layers: the last stage. `docker load` tells them in any order.
+
+    Raises:
+        ConfigError: the file is no `docker save` archive, or no image in it has a name.
+    """
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            content = tar.extractfile("manifest.json")
+            entries = json.load(content) if content is not None else []
+        named = [(len(entry["Layers"]), entry["RepoTags"][-1]) for entry in entries if entry["RepoTags"]]
+    except (tarfile.TarError, KeyError, TypeError, ValueError) as trouble:
+        raise ConfigError(f"{archive} is not an archive as `docker save` writes it: {trouble!r}") from trouble
+    if not named:
+        raise ConfigError(f"{archive} holds no image with a name", hint="`docker save NAME:TAG`, with the name")
+    return str(max(named)[1])
 
 
 def local_docker(host: str | None) -> DockerCli:

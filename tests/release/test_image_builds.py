@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,9 +46,12 @@ def test_the_rehearsals_image_is_built_and_proves_itself(engine_python: EnginePy
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="an aarch64 machine builds this without emulation")
-def test_the_aarch64_image_is_built_under_emulation_up_to_the_look_inside(engine_python: EnginePython) -> None:
+def test_the_aarch64_image_is_built_under_emulation_up_to_the_look_inside(
+    engine_python: EnginePython, tmp_path: Path
+) -> None:
     """Release, stages and files of the real aarch64 wheel, checked by the image's own aarch64 Python."""
-    code, document, said = _build("current", "--overlay", "--install-prerequisites")
+    archive = tmp_path / "image.tar"
+    code, document, said = _build("current", "--overlay", "--output", str(archive), "--install-prerequisites")
     assert code == 0, said
     record = document["image"]
     assert (record["platform"], record["contents"], record["vllm"]) == ("linux/arm64", "overlay", "0.32.0")
@@ -61,3 +65,10 @@ def test_the_aarch64_image_is_built_under_emulation_up_to_the_look_inside(engine
     docker = local_docker(None)
     machine = docker.run("run", "--rm", "--network=none", "--entrypoint=uname", record["image_id"], "-m", timeout_s=120)
     assert machine.strip() == "aarch64"
+    # The second of the two commands that docs/ci-image-builds.md gives to other projects.
+    words = ("image", "verify", "current", "--archive", str(archive), "--json")
+    seen = subprocess.run(
+        [sys.executable, "-m", "dspark_ops", *words], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert seen.returncode == 0, seen.stdout + seen.stderr
+    assert {f["id"]: f["status"] for f in json.loads(seen.stdout)["findings"]} == _status(document)
