@@ -254,7 +254,7 @@ class _Build:
         arguments = {"ROOT": base, "CONTENTS": inputs.contents}
         raw = {}
         for stage in inputs.stages:
-            self.progress(f"image: stage {stage.id.upper()} ({stage.title})")
+            self.progress(f"image: {stage.title}")
             reference = f"dspark-build:{stage.id}-{lock}-{stage.digest[:12]}"
             self.docker.build(
                 context,

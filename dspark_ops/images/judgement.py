@@ -121,13 +121,13 @@ def _stages(wanted: Wanted, seen: Seen, image: ImageFacts) -> Iterator[Finding]:
     expected = f"stages {', '.join(i.upper() for i in ids)}"
     if absent:
         names = {stage.id: stage.title for stage in wanted.stages}
-        told = " and ".join(f"stage {i.upper()} ({names[i]})" for i in absent)
+        told = " and ".join(names[i] for i in absent)
         yield finding_of(
             seen.node,
             "image.stages",
             "fail",
             title,
-            f"{told} missing",
+            f"missing: {told}",
             expected=expected,
             remedy=rebuild(wanted.profile),
         )

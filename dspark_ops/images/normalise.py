@@ -247,7 +247,8 @@ def _write_archive(
             "RepoTags": [image.reference],
             "Layers": [layers[diff_id].name for diff_id in image.layers],
         }
-        for image in images
+        # `docker save` tells images in any order.
+        for image in sorted(images, key=lambda image: (len(image.layers), image.reference))
     ]
     small = {**files, "manifest.json": json.dumps(manifest, separators=(",", ":")).encode()}
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as out:

@@ -29,10 +29,7 @@ def build_document(made: Produced) -> dict[str, Any]:
 def render_build(made: Produced) -> str:
     """The stages with their tags and layers, the image, and how to go on."""
     record = made.image.record
-    rows = [
-        (f"stage {stage.id.upper()}", stage.reference, f"{stage.layer_bytes / 1024:.0f} KiB", stage.name)
-        for stage in record.stages
-    ]
+    rows = [(stage.reference, f"{stage.layer_bytes / 1024:.0f} KiB", stage.name) for stage in record.stages]
     lines = [
         f"{'built' if made.built else 'unchanged'}: {record.reference}",
         f"  id        {record.image_id}",

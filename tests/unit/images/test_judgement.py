@@ -131,7 +131,7 @@ def test_a_missing_stage_is_named(inside: str) -> None:
     label = "a,b" if inside == "abc" else "a,b,c"
     found = _bad(_seen(image=_image(stages=label), files=_files(stages=stages)))["image.stages"]
     assert found.status == "fail"
-    assert found.observed.startswith("stage C (")
+    assert found.observed.startswith("missing: Stage C: ")
 
 
 def test_stages_of_another_installation_are_a_warning() -> None:

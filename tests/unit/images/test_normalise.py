@@ -202,3 +202,12 @@ def test_a_root_has_the_digest_of_the_layer_that_it_becomes(tmp_path: Path) -> N
     (tmp_path / "root").write_bytes(b"no tar" * 200)
     with pytest.raises(NoVerdictError, match="is not a tar"):
         normalise_layer(tmp_path / "root", tmp_path / "other")
+
+
+def test_the_order_in_which_an_engine_tells_its_images_does_not_count(tmp_path: Path) -> None:
+    layer = _layer({"etc/a": b"x"}, mtime=1)
+    made = []
+    for run, tags in (("one", ("r:a", "r:b")), ("two", ("r:b", "r:a"))):
+        made.append(_normal(_saved(tmp_path / run, [layer], created="x", tags=tags), tmp_path / f"{run}.normal"))
+    assert set(made[0]) == set(made[1])
+    assert (tmp_path / "one.normal").read_bytes() == (tmp_path / "two.normal").read_bytes()
