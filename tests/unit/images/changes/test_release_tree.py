@@ -73,7 +73,7 @@ def test_a_tree_is_there_complete_or_not_at_all_and_is_fetched_once(tmp_path: Pa
 
 def test_pips_own_words_are_told(tmp_path: Path) -> None:
     with (
-        mock.patch.object(module, "_pip", return_value=["sh", "-c", "echo no such wheel; exit 1"]),
+        mock.patch.object(module, "pip_command", return_value=["sh", "-c", "echo no such wheel; exit 1"]),
         pytest.raises(NoVerdictError, match="no such wheel"),
     ):
         release_tree("base-pkg", "1.2.3", tmp_path)
