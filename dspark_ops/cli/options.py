@@ -24,9 +24,16 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the site, as serve.api_port=8001."),
 ]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="NAME", help="Use this profile instead of the one that the site names."),
+]
 CheckOption = Annotated[bool, typer.Option("--check", "-C", help="Say what would change; change nothing.")]
 DiffOption = Annotated[bool, typer.Option("--diff", "-D", help="Show the changed text.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; the plan is still printed.")]
+EvictOption = Annotated[
+    bool, typer.Option("--evict", help="Consent: tenants that stand in the way leave first, and are recorded.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 
 DEFAULT_SITE = Path("site.yml")

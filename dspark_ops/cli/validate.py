@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from dspark_ops.cli.options import DEFAULT_SITE, JsonOption, SetOption, SiteOption, emit
+from dspark_ops.cli.options import DEFAULT_SITE, JsonOption, ProfileOption, SetOption, SiteOption, emit
 
 
 def validate(
     site: SiteOption = DEFAULT_SITE,
     show: Annotated[bool, typer.Option("--show", help="Print every key, its value and where it comes from.")] = False,
+    profile: ProfileOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -19,5 +20,5 @@ def validate(
     from dspark_ops.config.load import load_site
     from dspark_ops.config.show import render_validation, validation_document
 
-    document = validation_document(load_site(site, overrides=overrides or ()), show=show)
+    document = validation_document(load_site(site, profile=profile, overrides=overrides or ()), show=show)
     emit(document, lambda: render_validation(document), as_json=as_json)

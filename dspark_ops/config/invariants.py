@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Interface, IPv4Network
 from itertools import combinations
 
+from dspark_ops.config.deploy_invariants import DEPLOY_INVARIANTS
 from dspark_ops.config.engine_invariants import ENGINE_INVARIANTS
 from dspark_ops.config.models import ROLES, Profile, Role, Site
 from dspark_ops.config.problem import Invariant, Problem
@@ -258,6 +259,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     mtu_is_jumbo,
     gid_index_is_unset,
     image_is_named,
+    *DEPLOY_INVARIANTS,
     ports_differ,
     batch_sizes_fit,
     kv_budget_is_one_number,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dspark_ops.config.models import Site
-from dspark_ops.config.wording import section_at
+from dspark_ops.config.wording import is_optional, section_at
 from dspark_ops.config.yaml_source import Key, Mark, dotted
 from dspark_ops.errors import ConfigError
 
@@ -24,11 +24,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Origin:
-    """A Source with what a message needs: where (`inventories/a/site.yml:12`) and the mark of the value."""
+    """A Source with what a message needs: where (`inventories/a/site.yml:12`) and the mark of the value.
+
+    entry: the profile below whose name in `profiles` it stands, None for everything else.
+    """
 
     source: Source
     where: str
     mark: Mark | None
+    entry: str | None = None
 
 
 OriginOf = Callable[[Key], Origin]
@@ -49,7 +53,7 @@ class Stack:
         for name, value in values.items():
             key = (*at, name)
             self.origins[key] = origin_of(key)
-            if value is None and section_at(Site, key) is not None:
+            if value is None and _is_emptied(key):
                 target.setdefault(name, {})  # `guards:` with every line below it commented out
             elif isinstance(value, Mapping) and isinstance(target.setdefault(name, {}), dict):
                 self._lay(target[name], value, origin_of, key)
@@ -94,6 +98,13 @@ class Stack:
                 return None
             current = current[part]
         return current
+
+
+def _is_emptied(key: Key) -> bool:
+    """Whether null means an empty section here; where a section may be absent, null means absent."""
+    if key[0] == "profiles":
+        return len(key) <= 2  # profiles, and each profile below it
+    return section_at(Site, key) is not None and not is_optional(Site, key)
 
 
 def _can_hold(parent: Any, part: str | int) -> bool:

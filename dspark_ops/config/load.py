@@ -1,7 +1,8 @@
 """From files, environment and command line to one checked Site whose every key knows where it came from.
 
-Layers, later ones win: model defaults, the profile's `site`, the site file, the environment
-(`DSPARK__SERVE__API_PORT=8001`), `--set serve.api_port=8001`. Lists are replaced as a whole, sections are merged.
+Layers, later ones win: model defaults, the profile's `site`, the site file, what it says below `profiles` for the
+profile in use, the environment (`DSPARK__SERVE__API_PORT=8001`), `--set serve.api_port=8001`. Lists are replaced as a
+whole, sections are merged. `--profile NAME` wins over every `profile`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from pydantic import BaseModel, ValidationError
 from dspark_ops.config.invariants import Problem, check_site
 from dspark_ops.config.layers import Layer, Origin, Source, Stack, paths
 from dspark_ops.config.models import Profile, Site
+from dspark_ops.config.profile_entries import entry_complaints, entry_names, keys_laid, lay_entry, left_behind
 from dspark_ops.config.wording import schema_sentence
 from dspark_ops.config.yaml_source import Document, Key, Mark, parse, read_text, shorten
 from dspark_ops.errors import ConfigError
 from dspark_ops.paths import data_dir
 
 ENVIRONMENT_PREFIX = "DSPARK__"
-_PATH_KEYS: tuple[Key, ...] = (("ssh", "config"), ("image", "archive"))
+_PATH_KEYS: tuple[Key, ...] = (("ssh", "config"), ("image", "archive"), ("gate", "command", 0))
 _PROFILE_NAME = re.compile(r"[a-z0-9-]{1,64}")
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -45,36 +47,75 @@ class LoadedSite:
     notes: tuple[Problem, ...] = ()
 
 
-def load_site(path: Path, *, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> LoadedSite:
-    """The site at `path` under its profile, checked whole. Raises ConfigError naming every problem at once."""
+@dataclass(frozen=True)
+class _Given:
+    """What the operator said: the file, the environment, `--set` and `--profile`."""
+
+    path: Path
+    document: Document
+    environ: Mapping[str, str]
+    overrides: Sequence[str]
+    profile: str | None
+
+    def lay(self, stack: Stack, *, entry: tuple[Stack, str] | None = None) -> Stack:
+        """Lay all of it. entry: the top stack and the profile whose part of `profiles` goes over the file."""
+        stack.lay(self.document.data, _file_origin(self.document, self.path, "file"))
+        if entry is not None:
+            lay_entry(stack, *entry)
+        _lay_overrides(stack, self.environ, self.overrides)
+        if self.profile is not None:
+            stack.put(("profile",), self.profile, Origin(Source("command line", "--profile"), "--profile", Mark(0)))
+        return stack
+
+
+def load_site(
+    path: Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> LoadedSite:
+    """The site at `path` under its profile, checked whole. Raises ConfigError naming every problem at once.
+
+    profile: the one to use instead of the site's own, as `--profile` gives it.
+    """
     document = _read_mapping(path, "a site file (site.yml)")
-    top = Stack()
-    top.lay(document.data, _file_origin(document, path, "file"))
-    _lay_overrides(top, environ, overrides)
-    profile_name = top.at(("profile",))
-    stack = Stack()
-    profile: Profile | None = None
-    early: list[str] = [f"{path}:{item.line}: {item.text}" for item in document.complaints]
-    if isinstance(profile_name, str):
+    given = _Given(path, document, environ, overrides, profile)
+    top = given.lay(Stack())
+    chosen = top.at(("profile",))
+    stack, found = Stack(), None
+    if isinstance(chosen, str):
         origin = top.nearest(("profile",))
-        profile, profile_document, profile_path = _read_profile(profile_name, origin.where if origin else str(path))
+        found, profile_document, profile_path = _read_profile(chosen, origin.where if origin else str(path))
         stack.lay(profile_document.data["site"], _profile_origin(profile_document, profile_path))
-    stack.lay(document.data, _file_origin(document, path, "file"))
-    _lay_overrides(stack, environ, overrides)
+    given.lay(stack, entry=(top, chosen) if isinstance(chosen, str) else None)
     _resolve_paths(stack, path)
-    site, complaints = _validate(
-        Site, stack, str(path), spoilt={item.key for item in document.complaints if item.key is not None}
-    )
-    if early or complaints or site is None or profile is None:
+    spoilt = {item.key for item in document.complaints if item.key is not None}
+    site, complaints = _validate(Site, stack, str(path), spoilt=spoilt | keys_laid(spoilt, chosen))
+    complaints += entry_complaints(top, profile_names())
+    for name in entry_names(top, profile_names()):
+        if name != chosen:
+            complaints += _trial(given, top, name, spoilt)
+    early = [f"{path}:{item.line}: {item.text}" for item in document.complaints]
+    if early or complaints or site is None or found is None:
         raise _config_error(path, _unique([*early, *complaints]))
-    problems = check_site(site, profile)
+    problems = (*check_site(site, found), *left_behind(stack))
     errors = [problem for problem in problems if problem.level == "error"]
     if errors:
         raise _config_error(path, _unique(_located(problem, stack, path) for problem in errors))
     notes = tuple(
         replace(problem, where=_where(problem, stack, path)) for problem in problems if problem.level == "note"
     )
-    return LoadedSite(site, profile, path, _provenance(site, stack), notes)
+    return LoadedSite(site, found, path, _provenance(site, stack), notes)
+
+
+def _trial(given: _Given, top: Stack, name: str, spoilt: Collection[Key]) -> list[str]:
+    """What is wrong with the shape of a profile's entry that is not in use: the site as if it were, that part alone."""
+    _, document, path = _read_profile(name, str(given.path))
+    stack = Stack()
+    stack.lay(document.data["site"], _profile_origin(document, path))
+    given.lay(stack, entry=(top, name))
+    return _validate(Site, stack, str(given.path), spoilt=keys_laid(spoilt, name), part=name)[1]
 
 
 def load_profile(name: str) -> Profile:
@@ -178,11 +219,11 @@ def _resolve_paths(stack: Stack, site_path: Path) -> None:
 
 
 def _validate(
-    model: type[_Model], stack: Stack, label: str, *, spoilt: Collection[Key] = ()
+    model: type[_Model], stack: Stack, label: str, *, spoilt: Collection[Key] = (), part: str | None = None
 ) -> tuple[_Model | None, list[str]]:
     """The model, or what is wrong with it as located sentences in the order of the file.
 
-    spoilt: keys that the YAML reader has complained about already.
+    spoilt: keys that the YAML reader has complained about already. part: only what that part of `profiles` has caused.
     """
     try:
         return model.model_validate_json(json.dumps(stack.data), strict=True), []
@@ -193,6 +234,8 @@ def _validate(
             if key in spoilt:
                 continue
             origin = stack.nearest(key)
+            if part is not None and (origin is None or origin.entry != part):
+                continue
             exact = stack.origins.get(key)
             where = origin.where if origin is not None else label
             sentence = schema_sentence(model, entry, stack.at(key), exact.mark if exact is not None else None)

@@ -135,12 +135,37 @@ class ImageSite(Frozen):
         return value
 
 
+class HubSite(Frozen):
+    """Where the weights come from, pinned: one repository of a Hugging Face hub at one commit.
+
+    endpoint: None means the hub's own, or what `HF_ENDPOINT` says on the node that downloads. cache: the hub cache on
+    both nodes (`$HF_HOME/hub`), in its own layout of blobs, refs and snapshots.
+    """
+
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    cache: PurePosixPath = PurePosixPath("/var/lib/dspark/hub")
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
+
+    @field_validator("cache")
+    @classmethod
+    def _cache_is_absolute(cls, value: PurePosixPath) -> PurePosixPath:
+        if not value.is_absolute() or ".." in value.parts:
+            raise ValueError("expected an absolute path")
+        return value
+
+
 class ModelSite(Frozen):
-    """The weights. path is inside the container; mount is the host directory shown there (None: in the image)."""
+    """The weights. path is inside the container; mount is the host directory shown there (None: in the image).
+
+    hub: None when the weights are nobody's business but the operator's; else `model fetch|verify|sync` keep them, the
+    hub cache is mounted in the ranks read-only and path is not used.
+    """
 
     path: PurePosixPath
     served_name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._/-]+$")]
     mount: PurePosixPath | None = None
+    hub: HubSite | None = None
 
     @field_validator("path", "mount")
     @classmethod
@@ -153,7 +178,7 @@ class ModelSite(Frozen):
 class SpeculativeSite(Frozen):
     """Speculative decoding. tokens is k, the drafted tokens per step; the profile says which k are legal."""
 
-    method: Literal["none", "dspark", "draft_model"] = "none"
+    method: Literal["none", "dspark", "mtp", "draft_model"] = "none"
     tokens: Annotated[int, Field(ge=1, le=32)] | None = None
     draft_model: PurePosixPath | None = None
     draft_sample_method: Literal["greedy", "probabilistic"] | None = None
@@ -183,15 +208,43 @@ class ServeSite(Frozen):
 
 
 class GuardsSite(Frozen):
-    """The floors below which a verb refuses to go on."""
+    """The floors below which a verb refuses to go on. reclaim: consent to drop the page cache and compact memory."""
 
     memory_floor_gib: Annotated[float, Field(ge=0)] = 4.0
     disk_floor_gib: Annotated[float, Field(ge=0)] = 10.0
     ready_timeout_s: Annotated[int, Field(ge=10, le=7200)] = 1800
+    reclaim: bool = False
+
+
+class TenantsSite(Frozen):
+    """What may be done with others who hold the GPU or large memory.
+
+    policy: refuse (never evict), ask (each time, `--evict` is the consent), evict-listed (those of `evict` without
+    asking, all others as under ask). evict: keys as `tenants list` prints them, as `container:comfyui`, on either node,
+    or `head/container:comfyui`. large_memory_gib: from how much memory on a process group is a tenant.
+    """
+
+    policy: Literal["refuse", "ask", "evict-listed"] = "ask"
+    evict: tuple[Annotated[str, Field(pattern=r"^((head|worker)/)?[a-z-]+:\S+$")], ...] = ()
+    large_memory_gib: Annotated[float, Field(gt=0)] = 2.0
+
+
+class GateSite(Frozen):
+    """A program on the control host that has the last word on a release that is ready: 0 keeps it, all else undoes it.
+
+    It gets the API's address in `DSPARK_API_URL` (through an SSH forward), `DSPARK_MODEL` and `DSPARK_RELEASE`.
+    """
+
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    timeout_s: Annotated[int, Field(ge=1, le=7200)] = 600
 
 
 class Site(Frozen):
-    """One typed file, `inventories/<site>/site.yml`."""
+    """One typed file, `inventories/<site>/site.yml`.
+
+    profiles: per profile what differs from the rest of the file when that profile is the one in use (`--profile`), in
+    the site's own shape.
+    """
 
     version: Literal[1] = 1
     name: str
@@ -203,6 +256,9 @@ class Site(Frozen):
     model: ModelSite
     serve: ServeSite
     guards: GuardsSite = GuardsSite()
+    tenants: TenantsSite = TenantsSite()
+    gate: GateSite | None = None
+    profiles: dict[str, dict[str, object]] = {}
 
     @field_validator("name")
     @classmethod
@@ -267,6 +323,17 @@ class EngineRule(Frozen):
     kv_labels: dict[str, str]
 
 
+class MemoryRule(Frozen):
+    """What one rank holds beside its KV cache, in GiB. None is not known, and never counted as nothing.
+
+    weights_gib: this rank's share. graphs_gib: captured graphs. runtime_gib: CUDA context, NCCL, the Python processes.
+    """
+
+    weights_gib: Annotated[float, Field(ge=0)] | None = None
+    graphs_gib: Annotated[float, Field(ge=0)] | None = None
+    runtime_gib: Annotated[float, Field(ge=0)] | None = None
+
+
 class Profile(Frozen):
     """A known-good way to serve one model with one vLLM release; data under images/profiles/.
 
@@ -287,5 +354,6 @@ class Profile(Frozen):
     serve_args: tuple[str, ...]
     environment: dict[str, str]
     canary: Canary
+    memory: MemoryRule = MemoryRule()
     site: dict[str, object]
     rests_on: tuple[str, ...]

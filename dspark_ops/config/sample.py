@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from dspark_ops.config.models import Site
-from dspark_ops.config.wording import annotation_at, expected, section_at
-from dspark_ops.config.yaml_source import parse
+from dspark_ops.config.wording import annotation_at, expected, is_optional, section_at
+from dspark_ops.config.yaml_source import Key, parse
 
 WIDTH = 110
 
@@ -53,6 +53,12 @@ WHY: Mapping[str, str] = {
     "model.path": "Where they are inside the container.",
     "model.served_name": "What clients put into `model`.",
     "model.mount": "The host directory shown at model.path; null when they are in the image.",
+    "model.hub": "A Hugging Face repository for `model fetch`, `verify` and `sync`; leave it out when you keep the "
+    "weights yourself. Its snapshot takes the place of model.path; set model.mount to null with it.",
+    "model.hub.repo": "OWNER/NAME on the hub.",
+    "model.hub.revision": "The commit; a branch can move, a commit cannot.",
+    "model.hub.cache": "The hub's cache directory on both nodes.",
+    "model.hub.endpoint": "Another hub, as a mirror; null: the hub's own, or HF_ENDPOINT of the node.",
     "serve": "What the ranks are told. The rest of the argument list belongs to the profile.",
     "serve.api_host": "127.0.0.1 keeps the API on the head; the engine has no authentication of its own.",
     "serve.api_port": "The API's port on the head.",
@@ -67,7 +73,8 @@ WHY: Mapping[str, str] = {
     "serve.distributed_timeout_s": "How long the ranks wait for each other when they start.",
     "serve.execute_timeout_s": "How long a step may take before the engine gives up; a cut cable is seen only then.",
     "serve.speculative": "Speculative decoding.",
-    "serve.speculative.method": "dspark uses the checkpoint's own draft head, draft_model a second model.",
+    "serve.speculative.method": "dspark and mtp use what the checkpoint brings (its DSpark stages, its MTP layer), "
+    "draft_model a second model.",
     "serve.speculative.tokens": "k, the drafted tokens of a step; the profile says which are legal.",
     "serve.speculative.draft_model": "The draft model's path inside the container; for method draft_model alone.",
     "serve.speculative.draft_sample_method": "How the draft is sampled; null: the engine's own.",
@@ -77,6 +84,27 @@ WHY: Mapping[str, str] = {
     "guards.memory_floor_gib": "MemAvailable that must be left on each node beside the engine.",
     "guards.disk_floor_gib": "Free disk that must be left after an image is loaded.",
     "guards.ready_timeout_s": "How long a start may take until the first correct completion.",
+    "guards.reclaim": "Consent to drop the page cache and compact memory on both nodes where the need is not met.",
+    "tenants": "Others who hold the GPU or large memory: what may be done with them. `tenants list` shows them.",
+    "tenants.policy": "refuse: never evict. ask: each time, `deploy --evict` is the consent. evict-listed: those of "
+    "evict without asking, all others as under ask.",
+    "tenants.evict": "As `tenants list` prints them: container:comfyui on either node, head/container:comfyui on one.",
+    "tenants.large_memory_gib": "From how much memory on a holder without the GPU is a tenant.",
+    "gate": "A program on this machine that has the last word on a release that is ready: exit 0 keeps it, all else "
+    "brings the previous release back. It finds DSPARK_API_URL, DSPARK_MODEL and DSPARK_RELEASE.",
+    "gate.command": "The program and its arguments; no shell. A relative program is looked for beside this file.",
+    "gate.timeout_s": "Then it is ended, and that counts as a failure.",
+    "profiles": "By profile, what differs from the rest of this file while that profile is in use (`profile`, or "
+    "--profile NAME): these keys in their usual shape, but not version, name, profile, nodes, fabric and profiles. "
+    "They lie over the rest of the file, below environment and --set.",
+}
+
+# Values shown, commented out, where there is no default to show.
+_SHOWN: Mapping[str, Any] = {
+    "model.hub.repo": "OWNER/NAME",
+    "model.hub.revision": "0" * 40,
+    "gate.command": ["gates/answers.sh"],
+    "profiles": {"fp8-mtp": {"image": {"reference": "dspark-engine:fp8-mtp", "id": "sha256:" + "0" * 64}}},
 }
 
 _EXAMPLE: Mapping[str, Any] = {
@@ -103,6 +131,7 @@ _HEADER = """\
 Example site. Copy it, or let `dspark-ops init HEAD WORKER` write one with what it finds.
 Check it with `dspark-ops validate --site FILE`; --show prints where every value comes from.
 A line that is commented out shows the default: the profile's where it has one, else the built-in.
+Where a whole section is commented out there is none by default, and its required keys show examples.
 Environment (DSPARK__SERVE__API_PORT=8001) and --set serve.api_port=8001 win over this file.
 Write plain decimal numbers; put quotes around text that looks like a number, yes, no, on or off.
 """
@@ -121,6 +150,8 @@ def scalar(value: object) -> str:
         return "null"
     if isinstance(value, Mapping | tuple) and not value:
         return "{}" if isinstance(value, Mapping) else "[]"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(scalar(item) for item in value) + "]"
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     text = str(value)
@@ -153,9 +184,11 @@ def _section(
         if not at:
             lines.append("")
         lines += comment(_remark(key), len(pad))
-        inner = section_at(Site, tuple(0 if part == "[]" else part for part in key))
-        known = defaults.get(name)
-        if inner is not None:
+        plain: Key = tuple(0 if part == "[]" else part for part in key)
+        inner, known = section_at(Site, plain), defaults.get(name)
+        if inner is not None and known is None and name not in given and is_optional(Site, plain):
+            lines += [f"{pad}{name}: null"] if explicit else [f"{pad}# {name}:", *_section(inner, key, {}, {}, False)]
+        elif inner is not None:
             below = given.get(name, {})
             shown = _section(inner, key, below, known if isinstance(known, Mapping) else {}, explicit)
             lines += [f"{pad}{name}:", *shown]
@@ -164,8 +197,18 @@ def _section(
         else:
             value = given.get(name, known if known is not None else _default(info.default))
             live = name in given or explicit
-            lines.append(f"{pad}{'' if live else '# '}{name}: {scalar(value)}")
+            if not live:
+                value = _SHOWN.get(".".join(key), value)
+            lines += _entry(name, value, pad if live else f"{pad}# ")
     return lines
+
+
+def _entry(name: str, value: object, pad: str) -> list[str]:
+    """`name: value` as one line, or a mapping with content over several; all of them behind the same pad."""
+    if isinstance(value, Mapping) and value:
+        below = [line for inner, part in value.items() for line in _entry(inner, part, f"{pad}  ")]
+        return [f"{pad}{name}:", *below]
+    return [f"{pad}{name}: {scalar(value)}"]
 
 
 def _items(key: tuple[str, ...], items: list[Mapping[str, Any]]) -> Iterator[str]:

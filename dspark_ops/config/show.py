@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dspark_ops.config.invariants import Problem
+from dspark_ops.config.layers import paths
 from dspark_ops.config.load import LoadedSite
-from dspark_ops.config.yaml_source import shorten
+from dspark_ops.config.yaml_source import dotted, shorten
 
 SCHEMA = "dspark-ops/validate/v1"
 
@@ -15,9 +17,11 @@ SCHEMA = "dspark-ops/validate/v1"
 def missing_files(loaded: LoadedSite) -> tuple[Problem, ...]:
     """Notes for files on the control host that the site names and that are not there (yet)."""
     site = loaded.site
+    gate = Path(site.gate.command[0]) if site.gate is not None else None
     named = (
         ("cfg.image_archive", "image.archive", site.image.archive, "deploy needs it where a node lacks the image"),
         ("cfg.ssh_config", "ssh.config", site.ssh.config, "every verb that reaches the nodes needs it"),
+        ("cfg.gate_program", "gate.command.0", gate, "deploy asks it before a release is kept"),
     )
     return tuple(
         Problem(rule, key, f"{path} does not exist on this machine; {why}", "note", loaded.provenance[key].detail)
@@ -45,17 +49,16 @@ def validation_document(loaded: LoadedSite, *, show: bool) -> dict[str, Any]:
 
 def key_rows(loaded: LoadedSite) -> list[dict[str, Any]]:
     """One row per leaf key: its value, the layer it came from and the place there."""
+    rows: list[dict[str, Any]] = []
     document = loaded.site.model_dump(mode="json")
-    return [
-        {"key": key, "value": _at(document, key), "layer": source.layer, "source": source.detail}
-        for key, source in loaded.provenance.items()
-    ]
-
-
-def _at(document: Any, key: str) -> Any:
-    for part in key.split("."):
-        document = document[int(part)] if isinstance(document, list) else document[part]
-    return document
+    for key in paths(document, ()):
+        value: Any = document
+        for part in key:
+            value = value[part]
+        source = loaded.provenance.get(dotted(key))
+        if source is not None and not isinstance(value, dict | list):
+            rows.append({"key": dotted(key), "value": value, "layer": source.layer, "source": source.detail})
+    return rows
 
 
 def render_validation(document: Mapping[str, Any]) -> str:

@@ -19,6 +19,12 @@ _PATTERNS = {
     "^[a-z0-9_]+$": "lower-case letters, digits and underscores",
     "^[A-Za-z0-9._/-]+$": "letters, digits, dots, dashes, underscores and slashes",
 }
+_FORMS = {
+    "^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$": "a repository, as OWNER/NAME",
+    "^[0-9a-f]{40}$": "a commit, 40 hexadecimal digits in lower case",
+    r"^https?://[^\s]+$": "the http or https URL of a hub",
+    r"^((head|worker)/)?[a-z-]+:\S+$": "a tenant as `tenants list` prints it, as container:comfyui or head/unit:NAME",
+}
 _PLAIN = {
     bool: "true or false",
     Path: "a path",
@@ -51,6 +57,19 @@ def section_at(model: type[BaseModel], key: Sequence[str | int]) -> type[BaseMod
     """The model class at a key path when a section stands there, else None."""
     found = _bare(annotation_at(model, key))
     return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def is_optional(model: type[BaseModel], key: Sequence[str | int]) -> bool:
+    """Whether null is a value of its own at a key path: `X | None`."""
+    return _takes_none(annotation_at(model, key))
+
+
+def _takes_none(annotation: Any) -> bool:
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_takes_none(arg) for arg in get_args(annotation))
+    return annotation is type(None)
 
 
 def leaf_keys(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -106,20 +125,31 @@ def expected(annotation: Any) -> str:
     if bare in (int, float):
         return _number("a whole number" if bare is int else "a number", limits)
     if bare is str:
-        text = "text"
-        if "pattern" in limits:
-            words = _PATTERNS.get(limits["pattern"])
-            text = f"text of {words}" if words else f"text that matches {limits['pattern']}"
-        return text + (f", at most {limits['max_length']} characters" if "max_length" in limits else "")
+        return _text(limits)
     if get_origin(bare) is dict:
-        return "a section of names with text beside them"
-    if get_origin(bare) is tuple and get_args(bare)[0] is str:
+        return _mapping(_bare(get_args(bare)[1]))
+    if get_origin(bare) is tuple and _bare(get_args(bare)[0]) is str:
         return "a list of words"
     if get_origin(bare) is tuple:
         return f"a list of {limits.get('min_length', 0)} to {limits.get('max_length', 'many')} items"
     if _is_model(bare):
         return "a section with the keys " + ", ".join(bare.model_fields)
     return _PLAIN.get(bare, "another type")
+
+
+def _text(limits: dict[str, Any]) -> str:
+    pattern = limits.get("pattern")
+    if pattern in _FORMS:
+        return _FORMS[pattern]
+    words = _PATTERNS.get(pattern) if pattern is not None else None
+    text = "text" if pattern is None else f"text of {words}" if words else f"text that matches {pattern}"
+    return text + (f", at most {limits['max_length']} characters" if "max_length" in limits else "")
+
+
+def _mapping(below: Any) -> str:
+    if below is object:
+        return "a section with keys of the site"
+    return "a section of names with " + ("text beside them" if below is str else "a section below each")
 
 
 def _number(noun: str, limits: dict[str, Any]) -> str:

@@ -101,6 +101,9 @@ def setting_of(loaded: LoadedSite, levers: Levers) -> Setting:
     max_model_len = levers.max_model_len or site.serve.max_model_len
     batched = levers.max_num_batched_tokens or site.serve.max_num_batched_tokens
     asynchronous = _asynchronous(words) if levers.asynchronous is None else levers.asynchronous
+    method = site.serve.speculative.method
+    if method == "mtp":
+        notes.append("the cache of the MTP layer is not counted: fewer tokens will fit")
     common = {
         "model": model,
         "max_model_len": max_model_len,
@@ -108,7 +111,6 @@ def setting_of(loaded: LoadedSite, levers: Levers) -> Setting:
         "ranks": 2,
         "notes": tuple(notes),
     }
-    method = site.serve.speculative.method
     if isinstance(geometry, V4Geometry):
         if batched is None:
             raise ConfigError(

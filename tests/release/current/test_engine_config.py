@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dspark_ops.config.load import load_site
+from dspark_ops.config.load import load_profile, load_site
 from dspark_ops.config.models import Role
 from dspark_ops.config.release_names import release_names
 from dspark_ops.deploy.spec import render_argv, render_env
@@ -23,9 +23,9 @@ Judge = Callable[[Sequence[Case]], list[dict[str, Any]]]
 EXAMPLE = data_dir("inventories") / "example" / "site.yml"
 
 
-def rendered(role: Role = "head", *overrides: str) -> Case:
+def rendered(role: Role = "head", *overrides: str, profile: str = "current") -> Case:
     """The words and the engine's variables of one rank of the example site."""
-    loaded = load_site(EXAMPLE, environ={}, overrides=[f"model.path={MODEL}", *overrides])
+    loaded = load_site(EXAMPLE, environ={}, profile=profile, overrides=[f"model.path={MODEL}", *overrides])
     variables = {
         name: value
         for name, value in render_env(loaded.site, loaded.profile, role).items()
@@ -57,6 +57,24 @@ def test_what_is_rendered_is_what_the_engine_builds(judge: Judge) -> None:
         # The engine itself captures the steady shape, max_num_seqs x (k + 1).
         assert 6 * (config["k"] + 1) in config["capture_sizes"]
     assert [facts["parsed"]["node_rank"] for facts in told] == [0, 1, 0, 1]
+
+
+def test_the_start_of_the_migration_is_what_the_engine_builds(judge: Judge) -> None:
+    """Profile fp8-mtp, every k that it offers: MTP on the release of `current`, FP8 KV, the same backends."""
+    counts = load_profile("fp8-mtp").legal_k["mtp"]
+    cases = [rendered("head", f"serve.speculative.tokens={k}", profile="fp8-mtp") for k in counts]
+    cases.append(rendered("worker", profile="fp8-mtp"))
+    for k, facts in zip((*counts, 2), judge(cases), strict=True):
+        assert facts["ok"], facts["error"]
+        config = facts["config"]
+        assert config["ok"], config["error"]
+        assert (config["method"], config["k"]) == ("mtp", k)
+        assert (config["tensor_parallel"], config["nnodes"]) == (2, 2)
+        assert config["moe_backend"] == "b12x"
+        assert config["kv_cache_dtype"] in {"fp8", "fp8_ds_mla"}
+        assert config["v2_runner"] is True
+        assert config["max_model_len"] == 1_048_576
+        assert 6 * (k + 1) in config["capture_sizes"]
 
 
 def test_the_names_are_the_releases_own(tree: Path, engine_python: EnginePython) -> None:

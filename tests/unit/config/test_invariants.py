@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from dspark_ops.config.load import LoadedSite
+from dspark_ops.config.show import missing_files
 from dspark_ops.errors import ConfigError
+
+HUB = "{repo: org/weights, revision: " + "a" * 40 + "}"
 
 Load = Callable[..., LoadedSite]
 Refused = Callable[..., ConfigError]
@@ -84,6 +87,12 @@ def test_illegal_k_of_dspark(refused: Refused, k: int) -> None:
             "serve.speculative.draft_model",
         ),
         (["profile=current", "serve.speculative.tokens=null"], "cfg.k_illegal", "serve.speculative.tokens"),
+        (["profile=current", "serve.speculative.method=mtp"], "cfg.speculative_method", "serve.speculative.method"),
+        (["profile=fp8-mtp", "serve.speculative.tokens=4"], "cfg.k_illegal", "serve.speculative.tokens"),
+        (["profile=fp8-mtp", "serve.speculative.method=dspark"], "cfg.speculative_method", "serve.speculative.method"),
+        (["profile=current", f"model.hub={HUB}"], "cfg.model_source", "model.mount"),
+        (["tenants.evict=[container:a, head/unit:b, container:a]"], "cfg.tenant_twice", "tenants.evict.2"),
+        (['gate={command: [""]}'], "cfg.gate_command", "gate.command.0"),
     ],
 )
 def test_broken_rules(refused: Refused, overrides: list[str], rule: str, key: str) -> None:
@@ -110,6 +119,9 @@ def test_point_to_point_subnets_are_fine(load: Load, site_text: str) -> None:
         (["fabric.gid_index=3"], "cfg.gid_index", "NCCL_IB_GID_INDEX=3"),
         (["serve.max_num_batched_tokens=30000"], "cfg.batched_tokens", "24576"),
         (["image.id=sha256:" + "0" * 64], "cfg.image_placeholder", "placeholder"),
+        (["guards.reclaim=true"], "cfg.reclaim", "may drop the page cache"),
+        (["tenants.policy=evict-listed"], "cfg.tenants_unused", "same as ask"),
+        (["tenants.evict=[container:a]"], "cfg.tenants_unused", "with ask nothing is evicted unasked"),
         (
             ["fabric.rails.0.head.address=169.254.1.1/24", "fabric.rails.0.worker.address=169.254.1.2/24"],
             "cfg.rail_link_local",
@@ -128,3 +140,47 @@ def test_a_single_rail_is_noted(load: Load, site_text: str) -> None:
     lines = site_text.splitlines(keepends=True)
     text = "".join(lines[:11] + lines[14:])
     assert [note.id for note in load(text).notes] == ["cfg.rail_count"]
+
+
+def test_a_hub_takes_the_place_of_the_mount(load: Load) -> None:
+    hub = load(overrides=["profile=current", f"model.hub={HUB}", "model.mount=null"]).site.model.hub
+    assert hub is not None
+    assert (hub.repo, str(hub.cache), hub.endpoint) == ("org/weights", "/var/lib/dspark/hub", None)
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("model.hub={repo: weights, revision: main}", "model.hub.repo: expected a repository, as OWNER/NAME, got"),
+        ("model.hub={repo: a/b, revision: main}", "model.hub.revision: expected a commit, 40 hexadecimal digits"),
+        ("model.hub={repo: a/b, revision: main, cache: hub}", "model.hub.cache: expected an absolute path"),
+        ("model.hub={repo: a/b, revision: main, endpoint: hub}", "model.hub.endpoint: expected the http or https URL"),
+        ("model.hub=org/weights", "model.hub: expected a section with the keys repo, revision"),
+        ("tenants.evict=[comfyui]", "tenants.evict.0: expected a tenant as `tenants list` prints it, as container:com"),
+        ("tenants.policy=always", "tenants.policy: expected one of refuse, ask, evict-listed, got"),
+        ("gate.command=[]", "gate.command: expected a list of words"),
+        ("gate.timeout_s=5", "gate.command: missing; expected a list of words"),
+        ("profiles=3", "profiles: expected a section of names with a section below each, got 3"),
+    ],
+)
+def test_what_a_new_section_wants_is_said_in_words(refused: Refused, override: str, part: str) -> None:
+    assert part in refused(overrides=[override]).message
+
+
+def test_a_gate_is_a_program_beside_the_site_file(load: Load, site_text: str, site_path: Path) -> None:
+    loaded = load(site_text + "gate: {command: [gates/answers.sh, --quick]}\n")
+    assert loaded.site.gate is not None
+    assert loaded.site.gate.command == (str(site_path.parent / "gates/answers.sh"), "--quick")
+    assert loaded.notes == ()
+    assert [note.id for note in missing_files(loaded)] == ["cfg.gate_program"]
+    program = site_path.parent / "gates/answers.sh"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    assert missing_files(loaded) == ()
+
+
+@pytest.mark.parametrize("text", ["gate:\n  # command: [x]\n", "model:\n  hub:\n    # repo: a/b\n", "tenants:\n"])
+def test_a_section_that_may_be_absent_is_absent_with_all_lines_commented_out(
+    load: Load, site_text: str, text: str
+) -> None:
+    assert load(site_text + text).site == load(site_text).site

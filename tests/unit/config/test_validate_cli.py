@@ -21,6 +21,19 @@ def test_valid_site(site_path: Path, site_text: str, tmp_path: Path) -> None:
     assert done.stdout.startswith("[ok] site.yml is valid: site lab, 2 rails, profile rehearsal")
 
 
+def test_another_profile_is_checked_by_its_option(site_path: Path, site_text: str, tmp_path: Path) -> None:
+    site_path.write_text(site_text + "profiles: {rehearsal-plain: {serve: {api_port: 8005}}}\n")
+    done = run("validate", "--profile", "rehearsal-plain", "--show", "--json", cwd=tmp_path)
+    document = json.loads(done.stdout)
+    assert document["profile"]["name"] == "rehearsal-plain"
+    rows = {row["key"]: row for row in document["keys"]}
+    assert (rows["serve.api_port"]["value"], rows["serve.api_port"]["source"]) == (8005, "site.yml:20")
+    assert rows["profile"]["source"] == "--profile"
+    refused = run("validate", "--profile", "rehersal-plain", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "did you mean rehearsal-plain?" in refused.stderr
+
+
 def test_show_prints_every_key_with_its_source(site_path: Path, site_text: str, tmp_path: Path) -> None:
     site_path.write_text(site_text + "ssh: {config: none-such}\n")
     done = run("validate", "--show", "--json", "--set", "serve.api_port=8001", cwd=tmp_path)

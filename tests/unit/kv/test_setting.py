@@ -65,6 +65,12 @@ def test_another_release_is_said_to_be_another(current: Load) -> None:
     assert any("0.22.1" in note for note in notes)
 
 
+def test_the_layer_that_mtp_drafts_with_is_said_to_be_left_out(current: Load) -> None:
+    notes = setting_of(current("profile=fp8-mtp"), Levers()).notes
+    assert any("MTP layer is not counted" in note for note in notes)
+    assert setting_of(current(), Levers()).notes == ()
+
+
 @pytest.mark.parametrize(
     ("document", "said"),
     [

@@ -1,0 +1,64 @@
+"""Rules about a deploy beside the engine: where weights come from, whom it asks to leave, who judges it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from dspark_ops.config.models import Profile, Site
+from dspark_ops.config.problem import Invariant, Problem
+
+
+def weights_have_one_source(site: Site, _profile: Profile) -> Iterator[Problem]:
+    if site.model.hub is not None and site.model.mount is not None:
+        yield Problem(
+            "cfg.model_source",
+            "model.mount",
+            f"model.hub and model.mount ({site.model.mount}) are both given, and the ranks read one; which of the two? "
+            "Set mount to null to serve the hub's snapshot, or hub to null to serve the directory",
+        )
+
+
+def gate_is_a_program(site: Site, _profile: Profile) -> Iterator[Problem]:
+    if site.gate is not None and not PurePath(site.gate.command[0]).is_absolute():
+        yield Problem(
+            "cfg.gate_command",
+            "gate.command.0",
+            f"{site.gate.command[0]!r} names no program; expected an absolute path, or one relative to the site file",
+        )
+
+
+def tenants_are_listed_once(site: Site, _profile: Profile) -> Iterator[Problem]:
+    listed = site.tenants.evict
+    for index, key in enumerate(listed):
+        first = listed.index(key)
+        if first < index:
+            yield Problem(
+                "cfg.tenant_twice",
+                f"tenants.evict.{index}",
+                f"{key} is listed already (entry {first}); expected each tenant once: remove one",
+            )
+    if site.tenants.policy != "evict-listed" and listed:
+        yield Problem(
+            "cfg.tenants_unused",
+            "tenants.evict",
+            f"is read under policy evict-listed alone; with {site.tenants.policy} nothing is evicted unasked",
+            "note",
+        )
+    elif site.tenants.policy == "evict-listed" and not listed:
+        text = "policy evict-listed with an empty evict is the same as ask; list the tenants, or set ask"
+        yield Problem("cfg.tenants_unused", "tenants.policy", text, "note")
+
+
+def reclaim_is_consented(site: Site, _profile: Profile) -> Iterator[Problem]:
+    if site.guards.reclaim:
+        text = "a deploy may drop the page cache and compact memory on both nodes; other programs read again from disk"
+        yield Problem("cfg.reclaim", "guards.reclaim", text, "note")
+
+
+DEPLOY_INVARIANTS: tuple[Invariant, ...] = (
+    weights_have_one_source,
+    reclaim_is_consented,
+    tenants_are_listed_once,
+    gate_is_a_program,
+)
