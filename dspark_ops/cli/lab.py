@@ -177,7 +177,9 @@ def _status_text(status: LabStatus) -> str:
         lines.append(f"engine image: {status.engine_image}")
     for node in status.nodes:
         reach = "ssh ok" if node.ssh else "no ssh"
-        lines += ["", f"{node.name}  {node.container}  {node.management_ip or '-'}  {reach}"]
+        memory = f"{node.memory_gib:g} GiB" if node.memory_gib else "not limited: a GB10's total is shown"
+        memory = "" if node.container == "absent" else f"  memory {memory}"
+        lines += ["", f"{node.name}  {node.container}  {node.management_ip or '-'}  {reach}{memory}"]
         for port in node.ports:
             cable = f"cable {port.cable}" if port.cable else "empty cage"
             carrier = "carrier" if port.carrier else "NO-CARRIER"

@@ -35,12 +35,16 @@ class PortStatus(_Model):
 
 
 class NodeStatus(_Model):
-    """One virtual Spark; `container` is Docker's state word, or "absent"."""
+    """One virtual Spark; `container` is Docker's state word, or "absent".
+
+    memory_gib: what it is held to; None when it is held to nothing (the Engine has no memory cgroups), or is absent.
+    """
 
     name: str
     container: str
     management_ip: str | None
     ssh: bool
+    memory_gib: float | None = None
     ports: tuple[PortStatus, ...]
 
 

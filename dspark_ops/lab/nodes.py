@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dspark_ops.errors import NoVerdictError, RefusedError
+from dspark_ops.lab.cables import Namespace
 from dspark_ops.lab.identity import key_files, tar_of
-from dspark_ops.lab.layout import LABEL, NETWORK, NODES, LabPaths, Node
+from dspark_ops.lab.layout import LABEL, MANAGEMENT_PORT, NETWORK, NODES, LabPaths, Node
+from dspark_ops.lab.node_memory import MEMORY_LABEL, machine_limit_bytes, made_with
 from dspark_ops.lab.ssh_access import ensure_keypair
 
 if TYPE_CHECKING:
@@ -84,8 +87,8 @@ def ensure_container(
 ) -> bool:
     """The node's container runs and has its identity; True when something had to be done.
 
-    A container of an older image, or one that an interrupted run left without identity, is made anew. One that
-    belongs to another lab (another user's state directory) is refused.
+    A container of an older image or another memory limit, or one that an interrupted run left without identity, is
+    made anew. One that belongs to another lab (another user's state directory) is refused.
     """
     container = find_container(client, node)
     if container is not None:
@@ -95,8 +98,9 @@ def ensure_container(
                 hint=f"another user's lab? Remove it with `docker rm -f {node.container}` if it is not needed",
             )
         stale = container.attrs["Config"]["Image"] != image or not _identity_file(paths, node).is_file()
-        if stale:
+        if stale or made_with(container) != machine_limit_bytes():
             progress(f"{node.name} is of an older image or half made: making it anew")
+            _unplug(container)
             container.remove(force=True, v=True)
             container = None
         elif container.status == "running":
@@ -106,6 +110,18 @@ def ensure_container(
     progress(f"starting {node.name}")
     container.start()
     return True
+
+
+def _unplug(container: Container) -> None:
+    """Take the management port of a running node away before the container goes.
+
+    Docker looks for it under the name that it gave it and does not find it. It then stays in the old namespace, which
+    lives on for a minute, and answers there for the address of the node that takes its place.
+    """
+    pid = int(container.attrs["State"].get("Pid") or 0)
+    if pid:
+        command = [*Namespace(pid=pid).enter(), "ip", "link", "delete", MANAGEMENT_PORT]
+        subprocess.run(command, capture_output=True, timeout=20, check=False)
 
 
 def host_key(paths: LabPaths, node: Node) -> str:
@@ -142,9 +158,10 @@ def _identity_file(paths: LabPaths, node: Node) -> Path:
 def _create(client: docker.DockerClient, node: Node, *, image: str, subnet: str, paths: LabPaths) -> Container:
     from docker.types import Mount
 
-    labels = {LABEL: paths.identity()}
+    limit = machine_limit_bytes()
+    labels = {LABEL: paths.identity(), MEMORY_LABEL: str(limit)}
     _identity_file(paths, node).unlink(missing_ok=True)
-    client.volumes.create(node.volume, labels=labels)
+    client.volumes.create(node.volume, labels={LABEL: paths.identity()})
     api = client.api
     host_config = api.create_host_config(
         cap_add=["ALL"],
@@ -154,6 +171,8 @@ def _create(client: docker.DockerClient, node: Node, *, image: str, subnet: str,
         tmpfs={"/run": "exec", "/run/lock": ""},
         mounts=[Mount("/var/lib/docker", node.volume, type="volume")],
         shm_size="2g",
+        mem_limit=limit,
+        memswap_limit=limit,
         cgroupns="private",
     )
     # What `--security-opt systempaths=unconfined` means in the API: the nested Engine needs an open /proc.

@@ -18,6 +18,7 @@ from dspark_ops.lab.layout import NODES, PORTS, WORKER, LabPaths, Node, Port, la
 from dspark_ops.lab.models import DownReport, EngineStatus, LabStatus, LookAlike, NodeStatus, PortStatus
 from dspark_ops.lab.network import ensure_network, find_subnet
 from dspark_ops.lab.node_image import ensure_node_image
+from dspark_ops.lab.node_memory import held_to_gib
 from dspark_ops.lab.nodes import container_pid, ensure_container, find_container, host_key
 from dspark_ops.lab.record import LabRecord, longest, read_record, write_record
 from dspark_ops.lab.ssh_access import answers, wait_until_ready, write_ssh_files
@@ -203,6 +204,7 @@ def _nodes(
                 container=container.status if container is not None else "absent",
                 management_ip=node.management_ip(subnet) if subnet else None,
                 ssh=node.name in running and answers(paths, node),
+                memory_gib=held_to_gib(container) if container is not None else None,
                 ports=_ports(node, seen.get(node.name, {}), verdict, wanted, crossed=crossed),
             )
         )

@@ -164,8 +164,11 @@ def test_mtu_9000_is_settable_through_netplan(pair: RehearsalPair) -> None:
         pair.run(HEAD, f"sudo rm -f {file}; sudo netplan apply; sudo ip link set enp1s0f1np1 mtu {before}")
 
 
-def test_memory_is_a_gb10s_and_follows_what_the_node_uses(pair: RehearsalPair) -> None:
-    assert pair.run(HEAD, "awk '/^MemTotal/ {print $2}' /proc/meminfo") == "127600748"
+def test_memory_is_the_nodes_limit_and_follows_what_the_node_uses(pair: RehearsalPair) -> None:
+    from dspark_ops.lab.node_memory import machine_limit_bytes
+
+    for node in (HEAD, WORKER):
+        assert int(pair.run(node, "awk '/^MemTotal/ {print $2}' /proc/meminfo")) == machine_limit_bytes() // 1024
     script = """
 import time
 def available():

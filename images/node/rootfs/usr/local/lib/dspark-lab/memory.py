@@ -1,8 +1,9 @@
-"""/proc/meminfo of a GB10 that follows what the node really uses.
+"""/proc/meminfo of the node alone, that follows what the node really uses.
 
-total - an idle system's use - what the node's cgroup holds (page cache aside) - claims = MemAvailable. A claim is a
-file /run/dspark-lab/claims/<pid> with a number of MiB: a process that stands for one that fills unified memory without
-the machine having that much. It counts while the process lives.
+The total is the limit of the node's cgroup; where it has none, a GB10's, of which an idle system's use comes off.
+total - what the node's cgroup holds (page cache aside) - claims = MemAvailable. A claim is a file
+/run/dspark-lab/claims/<pid> with a number of MiB: a process that stands for one that fills unified memory without the
+machine having that much. It counts while the process lives.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def prepare() -> None:
 def refresh() -> None:
     """Write the figures of now, in place: the file is bind-mounted, so it must stay the same file."""
     used, cache = cgroup_use_kib()
-    text = render(used_kib=used, cache_kib=cache, claimed_kib=sum(claims_mib().values()) * 1024)
+    text = render(
+        used_kib=used, cache_kib=cache, claimed_kib=sum(claims_mib().values()) * 1024, limit_kib=cgroup_limit_kib()
+    )
     descriptor = os.open(FILE, os.O_WRONLY | os.O_CREAT, 0o444)
     try:
         # One write of a text whose length never changes, so a reader never meets a mixture.
@@ -40,12 +43,14 @@ def refresh() -> None:
         os.close(descriptor)
 
 
-def render(*, used_kib: int, cache_kib: int, claimed_kib: int) -> str:
+def render(*, used_kib: int, cache_kib: int, claimed_kib: int, limit_kib: int | None = None) -> str:
     """The file's text. MemFree is MemAvailable less the page cache."""
-    available = max(0, TOTAL_KIB - IDLE_KIB - used_kib - claimed_kib)
+    total = TOTAL_KIB if limit_kib is None else limit_kib
+    idle = IDLE_KIB if limit_kib is None else 0
+    available = max(0, total - idle - used_kib - claimed_kib)
     cached = min(cache_kib, available)
     fields = {
-        "MemTotal": TOTAL_KIB,
+        "MemTotal": total,
         "MemFree": available - cached,
         "MemAvailable": available,
         "Buffers": 0,
@@ -63,13 +68,24 @@ def render(*, used_kib: int, cache_kib: int, claimed_kib: int) -> str:
         "Slab": 0,
         "SReclaimable": 0,
         "SUnreclaim": 0,
-        "CommitLimit": TOTAL_KIB // 2 + SWAP_KIB,
+        "CommitLimit": total // 2 + SWAP_KIB,
         "Committed_AS": used_kib,
         "VmallocTotal": 133_141_626_880,
         "CmaTotal": CMA_KIB,
         "CmaFree": CMA_KIB // 2,
     }
     return "".join(f"{name + ':':<15} {value:>12} kB\n" for name, value in fields.items())
+
+
+def cgroup_limit_kib() -> int | None:
+    """The limit of the node's own cgroup in KiB, from cgroup v1 or v2; None when it has none."""
+    for path in (_V1 / "memory.limit_in_bytes", _V2 / "memory.max"):
+        if path.is_file():
+            text = path.read_text(encoding="ascii").strip()
+            limit = int(text) // 1024 if text.isdigit() else TOTAL_KIB
+            # v1 writes "no limit" as the largest number of whole pages.
+            return limit if limit < TOTAL_KIB else None
+    return None
 
 
 def cgroup_use_kib() -> tuple[int, int]:
