@@ -1,4 +1,4 @@
-"""What forbids a deploy before anything is changed: foreign containers, disk, memory, ports, rails. Pure."""
+"""What forbids a deploy before anything is changed: foreign containers, disk, ports, rails. Pure."""
 
 from __future__ import annotations
 
@@ -89,11 +89,10 @@ def moved_tags(site: Site, pair: PairFacts) -> list[Refusal]:
 
 
 def start_guards(site: Site, pair: PairFacts) -> list[Refusal]:
-    """Rails as planned, memory above the floor, ports free; on both nodes, before either is touched."""
+    """Rails as planned, ports free; on both nodes, before either is touched. Memory is `deploy/clearing`."""
     out: list[Refusal] = []
     for role in ROLES:
         out += _rails(site, pair.of(role))
-        out += _memory(site, pair.of(role))
     return out + _ports(site, pair.head) + _gid_pin(site, pair)
 
 
@@ -105,23 +104,6 @@ def _gid_pin(site: Site, pair: PairFacts) -> list[Refusal]:
     told = [*wrong, *(f"{what} could not be read" for what in unread)]
     remedy = "remove fabric.gid_index: unset, NCCL finds the right entry of each device"
     return [Refusal("fabric.gid_index_valid", text, remedy) for text in told]
-
-
-def _memory(site: Site, node: NodeFacts) -> list[Refusal]:
-    free_gib = node.memory.available_gib if node.memory else None
-    role, floor_gib = node.role, site.guards.memory_floor_gib
-    if free_gib is None:
-        return [Refusal("host.memory_floor", f"{role}: MemAvailable cannot be read", "`dspark-ops doctor`")]
-    # A rank of ours that runs holds memory which it will give back.
-    if free_gib < floor_gib and not (node.rank is not None and bool(node.rank.running)):
-        return [
-            Refusal(
-                "host.memory_floor",
-                f"{role}: {free_gib:.1f} GiB of memory available, the floor is {floor_gib:g} GiB",
-                "stop what holds it (`dspark-ops doctor` names it), or lower guards.memory_floor_gib",
-            )
-        ]
-    return []
 
 
 def _ports(site: Site, head: NodeFacts) -> list[Refusal]:

@@ -11,6 +11,7 @@ from dspark_ops.config.models import ROLES, Profile, Role, Site
 from dspark_ops.deploy.observed import describe_exit, judge_canary
 from dspark_ops.facts import service
 from dspark_ops.facts.rank import RANK_CONTAINER, parse_inspect
+from dspark_ops.memory.floor import FloorWatch
 from dspark_ops.transport.base import Command, Http, NodeReading, Probe
 from dspark_ops.transport.ssh import SshRunner, read_nodes
 
@@ -54,10 +55,12 @@ def wait_ready(
 ) -> Readiness:
     """Poll both nodes until the completion is correct, a rank is gone, or `guards.ready_timeout_s` has passed.
 
-    A wrong text three times in a row is a failure: it starts, and it garbles.
+    Memory below `guards.memory_floor_gib` on either node is a failure too: the caller then stops both ranks. A wrong
+    text three times in a row is a failure: it starts, and it garbles.
     """
     began, stage, healthy, wrong = clock(), "", False, 0
     lost_since: dict[Role, float] = {}
+    floor = FloorWatch(site, warn=progress)
     while True:
         readings = read_nodes(runners, _probes(site, profile, healthy))
         elapsed = clock() - began
@@ -65,7 +68,7 @@ def wait_ready(
         if gone:
             names = " and ".join(gone)
             return Readiness(False, None, f"{names}: not reachable for {_LOST_LIMIT_S:.0f} s", elapsed, gone)
-        failure = _rank_failure(readings, epoch)
+        failure = _rank_failure(readings, epoch) or _floor_crossed(floor, readings)
         if failure is not None:
             return Readiness(False, None, failure, elapsed)
         said = _stage(readings["head"].get("log").text())
@@ -91,10 +94,11 @@ def _probes(site: Site, profile: Profile, healthy: bool) -> dict[Role, Sequence[
     rank = Command("rank", ("docker", "container", "inspect", RANK_CONTAINER), root=True)
     log = Command("log", ("docker", "logs", "--tail", "15", RANK_CONTAINER), root=True)
     health = Http("health", f"{service.api_url(site)}/health", timeout_s=3.0)
-    head: list[Probe] = [rank, log, health]
+    memory = FloorWatch.probes()
+    head: list[Probe] = [rank, log, health, *memory]
     if healthy:
         head.append(service.canary_probe(site, profile))
-    return {"head": head, "worker": [rank]}
+    return {"head": head, "worker": [rank, *memory]}
 
 
 def _lost(readings: Mapping[Role, NodeReading], since: dict[Role, float], now_s: float) -> tuple[Role, ...]:
@@ -123,6 +127,13 @@ def _rank_failure(readings: Mapping[Role, NodeReading], epoch: str) -> str | Non
         if rank.label("epoch") != epoch:
             return f"the rank on {role} was started by somebody else meanwhile (another epoch)"
     return None
+
+
+def _floor_crossed(floor: FloorWatch, readings: Mapping[Role, NodeReading]) -> str | None:
+    """The nodes below the floor while starting; a node that cannot be reached is judged by `_lost`."""
+    judged = [floor.judge(role, readings[role]) for role in ROLES if readings[role].reachable]
+    crossed = [said for said in judged if said is not None]
+    return "memory floor crossed while starting: " + "; ".join(crossed) if crossed else None
 
 
 def _stage(log: str | None) -> str | None:

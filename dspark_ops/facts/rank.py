@@ -21,6 +21,13 @@ PROBES: tuple[Probe, ...] = (
     Command(
         "rank.top", ("docker", "container", "top", RANK_CONTAINER, "-eo", "pid"), root=True, timeout_s=DOCKER_TIMEOUT_S
     ),
+    # Shared pages are divided among those who share them, so that the sum is what ends with the container.
+    Command(
+        "rank.memory",
+        ("docker", "container", "top", RANK_CONTAINER, "-eo", "pid,pss"),
+        root=True,
+        timeout_s=DOCKER_TIMEOUT_S,
+    ),
     Command("rank.tail", ("docker", "logs", "--tail", "200", RANK_CONTAINER), root=True, timeout_s=DOCKER_TIMEOUT_S),
 )
 
@@ -39,7 +46,8 @@ class RankFacts(Fact):
     """The container named dspark-rank. env holds what was defined; a value may be the empty string, which is not unset.
 
     state: running, exited, created, paused, dead … as Docker says. pids: of its processes, as the node counts them;
-    None when it does not run or they could not be read. ended_in_order: it exited and its log says it was asked to;
+    None when it does not run or they could not be read. memory_kib: what they hold in resident memory, without what a
+    GPU driver gave them. ended_in_order: it exited and its log says it was asked to;
     None when it did not exit, or its log could not be read. last_line: of its log, for evidence.
     """
 
@@ -61,6 +69,7 @@ class RankFacts(Fact):
     shm_size_bytes: int | None = None
     gpu_requested: bool | None = None
     pids: tuple[int, ...] | None = None
+    memory_kib: int | None = None
     ended_in_order: bool | None = None
     engine_died: bool | None = None
     last_line: str | None = None
@@ -130,6 +139,14 @@ def parse_top(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(line) for line in text.split() if line.isdecimal())
 
 
+def parse_top_memory(text: str | None) -> int | None:
+    """The sum in KiB of `docker container top NAME -eo pid,pss`; None unless every process has a figure."""
+    rows = [line.split() for line in (text or "").splitlines()[1:] if line.strip()]
+    if not rows or not all(len(row) == 2 and all(cell.isdecimal() for cell in row) for row in rows):
+        return None
+    return sum(int(kib) for _, kib in rows)
+
+
 def orderly_end(log: str | None) -> bool | None:
     """True when the log says the engine was asked to stop and did not die of something before; None without a log."""
     return None if log is None else bool(_ORDERLY.search(log)) and not _ENGINE_DEAD.search(log)
@@ -159,6 +176,7 @@ def read_rank(reading: NodeReading) -> RankFacts | None:
     return rank.model_copy(
         update={
             "pids": parse_top(reading.get("rank.top").text()) if rank.running else None,
+            "memory_kib": parse_top_memory(reading.get("rank.memory").text()) if rank.running else None,
             "ended_in_order": orderly_end(log) if rank.state in ("exited", "dead") else None,
             "engine_died": bool(_ENGINE_DEAD.search(log)) if log is not None else None,
             "last_line": lines[-1][:300] if lines else None,

@@ -153,3 +153,33 @@ def test_a_silent_hang_ends_at_the_limit_with_the_last_stage(loaded: LoadedSite,
 def test_a_start_by_somebody_else_is_not_claimed_as_ours(loaded: LoadedSite, specs: Specs) -> None:
     end, _, _ = wait(loaded, [[inspect(specs["head"], "e2"), health(True)]], [[inspect(specs["worker"])]])
     assert "another epoch" in (end.failure or "")
+
+
+def memory(available_gib: float) -> ProbeResult:
+    text = f"MemTotal: 9437184 kB\nMemAvailable: {round(available_gib * 1024**2)} kB\n"
+    return ProbeResult(id="memory.meminfo", files={"/proc/meminfo": text})
+
+
+def test_a_floor_that_is_crossed_while_starting_ends_the_wait_and_names_the_node(
+    loaded: LoadedSite, specs: Specs
+) -> None:
+    head, worker = (inspect(specs[role]) for role in ROLES)
+    floor = loaded.site.guards.memory_floor_gib
+    end, _, nodes = wait(
+        loaded,
+        [[head, health(False), memory(8.0)]],
+        [[worker, memory(8.0)], [worker, memory(floor * 0.9)], [worker, memory(floor * 0.9)]],
+    )
+    assert not end.ready
+    assert end.lost == ()
+    assert f"memory floor crossed while starting: worker: {floor * 0.9:.1f} GiB" in (end.failure or "")
+    assert all("memory.meminfo" in ids for node in nodes.values() for ids in node.asked)
+    assert end.elapsed_s < 5
+
+
+def test_memory_that_cannot_be_read_is_said_and_does_not_end_the_wait(loaded: LoadedSite, specs: Specs) -> None:
+    head, worker = (inspect(specs[role]) for role in ROLES)
+    starting = [[head, health(False), memory(8.0)]] * 7
+    end, said, _ = wait(loaded, [*starting, [head, health(True)], [head, health(True), answer(TEXT)]], [[worker]])
+    assert end.ready
+    assert [line for line in said if line.startswith("worker: MemAvailable could not be read")] != []
