@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from dspark_ops.config.models import ROLES, RailSite, Role, Site
 from dspark_ops.errors import RefusedError
+from dspark_ops.facts.links import LinkFacts
 from dspark_ops.images.inspection import ImageFacts
 from dspark_ops.images.layers import lacking
 from dspark_ops.images.sync_reading import HeldImage, SyncNode
@@ -161,12 +162,16 @@ def _first_rail(site: Site, nodes: Mapping[Role, SyncNode], *, needed: bool) -> 
 
 
 def _why_down(rail: RailSite, node: SyncNode) -> str | None:
-    end = rail.of(node.role)
-    link = node.link(end.netdev)
+    return why_down(rail, node.role, node.link(rail.of(node.role).netdev))
+
+
+def why_down(rail: RailSite, role: Role, link: LinkFacts | None) -> str | None:
+    """Why one end of a rail cannot carry a transfer, or None: it has a link and the site's address."""
+    end = rail.of(role)
     if link is None or not link.admin_up or not link.carrier:
-        return f"{rail.name}: {end.netdev} of the {node.role} has no link"
+        return f"{rail.name}: {end.netdev} of the {role} has no link"
     if end.address not in link.ipv4:
-        return f"{rail.name}: {end.netdev} of the {node.role} has no {end.address}"
+        return f"{rail.name}: {end.netdev} of the {role} has no {end.address}"
     return None
 
 

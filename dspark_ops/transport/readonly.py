@@ -44,6 +44,7 @@ READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
     "nvidia-smi": ((),),
     "ping": ((),),
     "rdma": (("link", "show"), ("statistic", "show"), ("dev", "show")),
+    "sha256sum": ((),),
     "ss": ((),),
     "stat": ((),),
     "systemctl": (("show",), ("is-active",), ("is-enabled",), ("list-units",), ("cat",)),
@@ -125,6 +126,9 @@ def _assert_command(probe: Command | ForEach) -> None:
     if program == "docker" and words[:1] == ["run"]:
         _assert_look(probe.id, words)
         return
+    if program == "setpriv":
+        _assert_user_manager(probe.id, words)
+        return
     if program == "timeout":
         _assert_bounded_traffic(probe.id, words)
         return
@@ -146,6 +150,16 @@ def _assert_look(identity: str, words: list[str]) -> None:
         raise ReadOnlyViolationError(f"{told}: a container may only be started to look into an image")
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", rest[0]) or rest[2] not in LOOK_PROGRAMS:
         raise ReadOnlyViolationError(f"{told}: expected an image id and one of {', '.join(LOOK_PROGRAMS)}")
+
+
+def _assert_user_manager(identity: str, words: list[str]) -> None:
+    """`systemctl --user show` as the user whose manager is asked, and nothing else as anybody else."""
+    told = f"probe {identity!r} runs {' '.join(['setpriv', *words])!r}"
+    user = words[0].removeprefix("--reuid=") if words else ""
+    asked = [f"--reuid={user}", f"--regid={user}", "--clear-groups", "env", f"XDG_RUNTIME_DIR=/run/user/{user}"]
+    asked += ["systemctl", "--user", "show"]
+    if not re.fullmatch(r"\d{1,10}", user, re.ASCII) or words[: len(asked)] != asked:
+        raise ReadOnlyViolationError(f"{told}: as another user only `systemctl --user show` may be asked")
 
 
 def _assert_bounded_traffic(identity: str, words: list[str]) -> None:

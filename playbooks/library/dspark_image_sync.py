@@ -6,8 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ from ansible.module_utils.dspark_image_archive import (
     pick,
     write_partial,
 )
-from ansible.module_utils.dspark_image_fetch import FetchError, Source, fetch
 from ansible.module_utils.dspark_image_node import (
     NodeError,
     attempt,
@@ -34,6 +31,8 @@ from ansible.module_utils.dspark_image_node import (
     stream_in,
     stream_out,
 )
+from ansible.module_utils.dspark_rail_fetch import FetchError, Source, fetch
+from ansible.module_utils.dspark_rail_server import RailServer, ServerError
 
 DOCUMENTATION = r"""
 module: dspark_image_sync
@@ -151,18 +150,8 @@ dspark_summary:
   returned: always but after serve
 """
 
-UNIT = "dspark-image-sync.service"
-ACCESS = Path("/run/dspark-image-sync/access.json")
+SERVER = RailServer("dspark-image-sync")
 _MARGIN_BYTES = 256 << 20
-_START_S = 10.0
-_CONFINED = (
-    "ProtectSystem=strict",
-    "ProtectHome=yes",
-    "PrivateTmp=yes",
-    "NoNewPrivileges=yes",
-    "CapabilityBoundingSet=CAP_NET_RAW",
-    "RestrictAddressFamilies=AF_INET AF_UNIX",
-)
 
 
 def export(given: dict[str, Any], check: bool) -> dict[str, Any]:
@@ -200,32 +189,11 @@ def export(given: dict[str, Any], check: bool) -> dict[str, Any]:
 def serve(given: dict[str, Any]) -> dict[str, Any]:
     """The server, on the rail's address only. It is always stopped again, so that it counts as no change."""
     folder = Path(given["spool"]) / hexadecimal(given["image_id"])
-    _stop()
-    properties = (
-        f"RuntimeMaxSec={given['timeout_s']}",
-        f"RuntimeDirectory={ACCESS.parent.name}",
-        "RuntimeDirectoryMode=0700",
-        f"ReadOnlyPaths={given['spool']}",
-        *_CONFINED,
-    )
-    words = [word for each in properties for word in ("--property", each)]
-    program = [sys.executable, "-I", given["server"], "--folder", str(folder), "--access", str(ACCESS)]
-    where = ["--address", given["address"], "--device", given["device"]]
-    began = subprocess.run(
-        ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", *words, *program, *where],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    until = time.monotonic() + _START_S
-    while began.returncode == 0 and time.monotonic() < until:
-        if ACCESS.exists():
-            access = json.loads(ACCESS.read_text(encoding="utf-8"))
-            return {"changed": False, "port": access["port"], "token": access["token"]}
-        time.sleep(0.05)
-    said = began.stderr.strip() or _journal()
-    _stop()
-    raise NodeError(f"the server on {given['address']} ({given['device']}) did not start: {said} [image.sync_server]")
+    try:
+        port, token = SERVER.start(given["server"], folder, given["address"], given["device"], given["timeout_s"])
+    except ServerError as error:
+        raise NodeError(f"{error} [image.sync_server]") from error
+    return {"changed": False, "port": port, "token": token}
 
 
 def bring(given: dict[str, Any], check: bool) -> dict[str, Any]:
@@ -252,7 +220,7 @@ def bring(given: dict[str, Any], check: bool) -> dict[str, Any]:
             except FetchError as error:
                 raise NodeError(
                     f"{error}; {_size(folder)} of {total} bytes are kept here and the next run goes on from there "
-                    f"[{error.check}]"
+                    f"[image.{error.check}]"
                 ) from error
             came, kept = came + now, kept + before
     summary |= {"before": f"{kept} bytes kept" if kept else None, "after": f"{came} bytes fetched"}
@@ -302,7 +270,7 @@ def close(given: dict[str, Any], check: bool) -> dict[str, Any]:
     base = Path(given["spool"])
     left = [path for path in base.iterdir() if path.is_dir()] if given["done"] and base.is_dir() else []
     if not check:
-        _stop()
+        SERVER.stop()
         if left:
             with spool(base, hexadecimal(given["image_id"])) as folder:
                 shutil.rmtree(folder)
@@ -310,18 +278,6 @@ def close(given: dict[str, Any], check: bool) -> dict[str, Any]:
     summary = {"what": f"spool {base}", "before": f"layers of {len(left)} image(s)", "after": None}
     # Emptied after a transfer of this very run it is as it was before; what an earlier run left is a change.
     return {"changed": bool(left) and given["leftover"], "dspark_summary": summary}
-
-
-def _stop() -> None:
-    subprocess.run(["systemctl", "stop", UNIT], capture_output=True, check=False)
-    subprocess.run(["systemctl", "reset-failed", UNIT], capture_output=True, check=False)
-
-
-def _journal() -> str:
-    done = subprocess.run(
-        ["journalctl", "--no-pager", "-o", "cat", "-n", "1", "-u", UNIT], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "it said nothing"
 
 
 def main() -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
+from ansible.module_utils.dspark_node_lock import lock_within
+
 _GIB = float(1 << 30)
-_LOCK_POLL_S = 0.5
 _SAY = 400
 
 
@@ -88,7 +87,8 @@ def spool(base: Path, image: str, wait_s: float = 120) -> Iterator[Path]:
     base.chmod(0o700)
     descriptor = os.open(base / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _lock(descriptor, base, wait_s)
+        if not lock_within(descriptor, wait_s):
+            raise NodeError(f"another sync works in {base} and did not end within {wait_s:g} s [image.sync_busy]")
         for other in base.iterdir():
             if other.is_dir() and other.name != image:
                 shutil.rmtree(other)
@@ -97,21 +97,6 @@ def spool(base: Path, image: str, wait_s: float = 120) -> Iterator[Path]:
         yield folder
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, base: Path, wait_s: float) -> None:
-    until = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                raise NodeError(
-                    f"another sync works in {base} and did not end within {wait_s:g} s [image.sync_busy]"
-                ) from None
-            time.sleep(_LOCK_POLL_S)
-        else:
-            return
 
 
 def stream_out(arguments: list[str], take: Callable[[IO[bytes]], dict[str, int]]) -> dict[str, int]:

@@ -20,15 +20,15 @@ import pytest
 
 from tests.unit.roles.conftest import PLAYBOOKS, load
 
-node = load(PLAYBOOKS / "module_utils/dspark_image_fetch.py", "dspark_image_fetch")
-PROGRAM = PLAYBOOKS / "roles/image_sync/files/image_server.py"
+node = load(PLAYBOOKS / "module_utils/dspark_rail_fetch.py", "dspark_rail_fetch")
+PROGRAM = PLAYBOOKS / "files/rail_server.py"
 LAYER = hashlib.shake_128(b"layer").digest(9 << 20)
 NAME = hashlib.sha256(LAYER).hexdigest()
 
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    return load(PROGRAM, "image_server")
+    return load(PROGRAM, "rail_server")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def server(program: ModuleType, tmp_path: Path) -> Iterator[Any]:
     (folder / NAME).write_bytes(LAYER)
     (tmp_path / "secret").write_text("not for the network")
     (folder / ("a" * 64)).symlink_to(tmp_path / "secret")
-    made = program.LayerServer(folder, "127.0.0.1", "lo" if os.geteuid() == 0 else None)
+    made = program.RailServer(folder, "127.0.0.1", "lo" if os.geteuid() == 0 else None)
     thread = threading.Thread(target=made.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield made
@@ -81,7 +81,7 @@ def test_a_kept_part_with_a_wrong_byte_is_named_and_thrown_away_and_then_it_work
     (worker / f"{NAME}.part").write_bytes(b"x" + LAYER[1 : 1 << 20])
     with pytest.raises(node.FetchError, match=f"expected sha256:{NAME}; it was thrown away") as failure:
         bring(server, worker)
-    assert failure.value.check == "image.sync_digest"
+    assert failure.value.check == "sync_digest"
     assert list(worker.iterdir()) == []
     assert bring(server, worker) == (len(LAYER), 0)
 
@@ -96,7 +96,7 @@ def test_another_token_is_refused_at_once(server: Any, worker: Path) -> None:
     began = time.monotonic()
     with pytest.raises(node.FetchError, match="refused our token") as failure:
         node.fetch(source(server, "0" * 64), NAME, NAME, len(LAYER), worker, 20)
-    assert failure.value.check == "image.sync_refused"
+    assert failure.value.check == "sync_refused"
     assert time.monotonic() - began < 5
 
 
@@ -141,7 +141,7 @@ def test_a_server_that_is_gone_ends_the_fetch_at_once_and_what_came_is_kept(serv
     began = time.monotonic()
     with pytest.raises(node.FetchError, match="nobody serves") as failure:
         node.fetch(gone, NAME, NAME, len(LAYER), worker, 20)
-    assert failure.value.check == "image.sync_refused"
+    assert failure.value.check == "sync_refused"
     assert time.monotonic() - began < 5
     assert bring(server, worker) == (len(LAYER) - 1000, 1000)
 
@@ -193,7 +193,7 @@ def test_silence_ends_the_fetch_and_what_came_is_kept(
     cutter = Cutter(server, 1 << 30, 3 << 20)
     with closing(cutter.listener), pytest.raises(node.FetchError, match="nothing came") as failure:
         bring(cutter, worker, silence_s=0.5)
-    assert failure.value.check == "image.sync_silent"
+    assert failure.value.check == "sync_silent"
     kept = (worker / f"{NAME}.part").stat().st_size
     assert 2 << 20 < kept < 3 << 20
     assert bring(server, worker) == (len(LAYER) - kept, kept)

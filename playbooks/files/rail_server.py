@@ -1,4 +1,4 @@
-"""Serves the layers in one directory over HTTP, on one address through one device, to whoever has the token.
+"""Serves the files in one directory over HTTP, on one address through one device, to whoever has the token.
 
 Started as a transient unit of systemd and stopped at the end of the play; ends by itself when nobody has asked for a
 while. Read only: GET of names that are digests, with a byte range. Writes its port and a fresh token to a file that
@@ -20,13 +20,13 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-_NAME = re.compile(r"/(config|[0-9a-f]{64})")
+_NAME = re.compile(r"/(config|[0-9a-f]{40}|[0-9a-f]{64})")
 _RANGE = re.compile(r"bytes=(\d{1,18})-")
 _PIECE = 8 << 20
 _SLOW_CLIENT_S = 30
 
 
-class LayerServer(ThreadingHTTPServer):
+class RailServer(ThreadingHTTPServer):
     """One directory, one token. asked_at: when the last bytes went out (monotonic)."""
 
     daemon_threads = True
@@ -49,7 +49,7 @@ class LayerServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _SLOW_CLIENT_S
-    server: LayerServer
+    server: RailServer
 
     def do_GET(self) -> None:
         given = self.headers.get("Authorization", "")
@@ -107,14 +107,14 @@ def _write_access(path: Path, port: int, token: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Serve image layers on one address.")
+    parser = argparse.ArgumentParser(description="Serve the files of one directory on one address.")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--address", required=True)
     parser.add_argument("--device")
     parser.add_argument("--access", type=Path, required=True)
     parser.add_argument("--idle-s", type=float, default=120)
     given = parser.parse_args(arguments)
-    server = LayerServer(given.folder, given.address, given.device)
+    server = RailServer(given.folder, given.address, given.device)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     _write_access(given.access, server.server_address[1], server.token)
     while time.monotonic() - server.asked_at < given.idle_s:
