@@ -134,6 +134,37 @@ class SshRunner:
                 for line in lines:
                     yield line.rstrip("\n")
 
+    def open_tunnel(self, host: str, port: int) -> paramiko.Channel:
+        """A connection to `host:port` as the node reaches it, through this session.
+
+        Raises:
+            SshFailureError: the node cannot be reached, its sshd does not forward, or nothing listens there.
+        """
+        transport = self._transport()
+        if transport is None or not transport.is_active():
+            self._open_channel().close()  # a session is there now, or it says why not
+            transport = self._transport()
+        where = f"{host} port {port}"
+        try:
+            if transport is None:
+                raise EOFError("the session has ended")
+            timeout_s = self.target.connect_timeout_s
+            return transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s)
+        except paramiko.ChannelException as error:
+            if error.code == 1:
+                raise SshFailureError(
+                    f"{self.target.alias}: sshd there does not forward to {where}: {error.text}",
+                    "set `AllowTcpForwarding local` for this user in sshd_config of that node",
+                ) from error
+            raise SshFailureError(
+                f"{self.target.alias}: no connection to {where} there: {error.text}", "does something listen there?"
+            ) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise SshFailureError(
+                f"{self.target.alias}: no way to {where} there: {error or type(error).__name__}",
+                "look at sshd's log there",
+            ) from error
+
     def close(self) -> None:
         """End the session; safe to call twice."""
         with self._lock:
@@ -180,6 +211,10 @@ class SshRunner:
                 )
             self._client = client
             return channel
+
+    def _transport(self) -> paramiko.Transport | None:
+        with self._lock:
+            return None if self._client is None else self._client.get_transport()
 
     def _channel_of(self, client: paramiko.SSHClient) -> paramiko.Channel | None:
         transport = client.get_transport()

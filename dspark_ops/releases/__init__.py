@@ -1,0 +1,1 @@
+"""Releases: what served, when, as what, and the way back to it."""
