@@ -1,0 +1,1 @@
+"""Who else holds the GPU or large memory: seen, named, evicted by consent, given back."""
