@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from dspark_ops.cli.options import (
     DEFAULT_SITE,
     CheckOption,
     DiffOption,
+    EvictOption,
     JsonOption,
+    ProfileOption,
     SetOption,
     SiteOption,
     YesOption,
@@ -20,6 +24,9 @@ from dspark_ops.cli.options import (
 
 def deploy(
     site: SiteOption = DEFAULT_SITE,
+    profile: ProfileOption = None,
+    evict: EvictOption = False,
+    ensure: Annotated[bool, typer.Option("--ensure", help="End at once if the release answers already.")] = False,
     check: CheckOption = False,
     diff: DiffOption = False,
     yes: YesOption = False,
@@ -28,19 +35,20 @@ def deploy(
 ) -> None:
     """Put the release on both ranks and wait for a correct completion.
 
-    Loads the image where it is absent, starts worker then head, and is done when a completion is correct. Whatever
-    goes wrong, both ranks are taken down again and what served before is put back.
+    Loads the image where it is absent, lets tenants leave by consent, starts worker then head, and is done when a
+    completion is correct, what runs is what was asked for, and the site's gate agrees. Whatever goes wrong, both ranks
+    are taken down again, what served before is put back and the tenants are given back.
     """
     from dspark_ops.config.load import load_site
+    from dspark_ops.deploy.launch import Wishes
     from dspark_ops.deploy.launch import deploy as run
 
-    loaded = load_site(site, overrides=overrides or ())
+    loaded = load_site(site, overrides=overrides or (), profile=profile)
     report = run(
         loaded,
         verb="deploy",
         consent=lambda plan: consent(plan, yes=yes),
         progress=progress_printer(),
-        check=check,
-        diff=diff,
+        wishes=Wishes(evict=evict, ensure=ensure, check=check, diff=diff),
     )
     raise typer.Exit(finish(report, as_json=as_json))

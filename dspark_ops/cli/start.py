@@ -8,6 +8,7 @@ from dspark_ops.cli.options import (
     DEFAULT_SITE,
     CheckOption,
     DiffOption,
+    EvictOption,
     JsonOption,
     SetOption,
     SiteOption,
@@ -20,6 +21,7 @@ from dspark_ops.cli.options import (
 
 def start(
     site: SiteOption = DEFAULT_SITE,
+    evict: EvictOption = False,
     check: CheckOption = False,
     diff: DiffOption = False,
     yes: YesOption = False,
@@ -28,6 +30,7 @@ def start(
 ) -> None:
     """Start the pair: worker, then head, and wait for a correct completion. Loads no image."""
     from dspark_ops.config.load import load_site
+    from dspark_ops.deploy.launch import Wishes
     from dspark_ops.deploy.launch import deploy as run
 
     loaded = load_site(site, overrides=overrides or ())
@@ -36,8 +39,6 @@ def start(
         verb="start",
         consent=lambda plan: consent(plan, yes=yes),
         progress=progress_printer(),
-        check=check,
-        diff=diff,
-        load_image=False,
+        wishes=Wishes(load_image=False, evict=evict, check=check, diff=diff),
     )
     raise typer.Exit(finish(report, as_json=as_json))

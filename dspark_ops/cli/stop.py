@@ -31,7 +31,7 @@ def stop(
 ) -> None:
     """Stop the pair: head, then worker. Only our own containers are ever stopped."""
     from dspark_ops.config.load import load_site
-    from dspark_ops.deploy.launch import stop as run
+    from dspark_ops.deploy.stopping import stop as run
 
     loaded = load_site(site, overrides=overrides or ())
     report = run(

@@ -85,15 +85,15 @@ class Applier:
         self._take(tag, result)
         return result
 
-    def remove(self) -> PlayResult:
-        """Stop and remove our rank containers: head first, then worker."""
-        return self._stop(remove=True)
+    def remove(self, role: Role | None = None) -> PlayResult:
+        """Stop and remove our rank containers: head first, then worker; or that of one node alone."""
+        return self._stop(remove=True, role=role)
 
     def stop(self) -> PlayResult:
         """Stop our rank containers and leave them there, with their logs: head first, then worker."""
         return self._stop(remove=False)
 
-    def _stop(self, *, remove: bool) -> PlayResult:
+    def _stop(self, *, remove: bool, role: Role | None = None) -> PlayResult:
         result = run_playbook(
             "stop.yml",
             self.loaded,
@@ -104,6 +104,7 @@ class Applier:
             host_variables=self._host_variables(),
             check=self.check,
             diff=self.diff,
+            tags=(role,) if role else (),
         )
         self._take("stop", result)
         return result

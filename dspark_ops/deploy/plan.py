@@ -6,17 +6,25 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 from dspark_ops.config.models import ROLES, Role, Site
 from dspark_ops.deploy.guards import foreign_containers, image_guards, moved_tags, start_guards
 from dspark_ops.deploy.observed import CanaryAnswer, Observation, describe_exit, started_at
-from dspark_ops.deploy.spec import RankSpec
 from dspark_ops.errors import NoVerdictError, RefusedError
 from dspark_ops.facts.rank import RankFacts
 from dspark_ops.facts.snapshot import NodeFacts, PairFacts
 
 Action = Literal["keep", "wait", "start"]
+
+
+class Wanted(Protocol):
+    """What one rank should run, as far as a running container can be compared with it."""
+
+    @property
+    def release(self) -> str: ...
+
+    def digest(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class DeployPlan:
     worker, then head). epoch: the one to keep, or a new one. reasons: why it is not `keep`.
     """
 
-    specs: dict[Role, RankSpec]
+    release: str
     load_image: tuple[Role, ...]
     action: Action
     epoch: str
@@ -40,8 +48,8 @@ class DeployPlan:
 
     def render(self, site: Site) -> str:
         """The plan for people."""
-        release = self.specs["head"].release
-        lines = [f"plan for site {site.name}: release {release} ({site.image.reference}, {site.model.served_name})"]
+        what = f"release {self.release} of profile {site.profile}"
+        lines = [f"plan for site {site.name}: {what} ({site.image.reference}, {site.model.served_name})"]
         lines += [
             f"  load  image {site.image.id[:19]} on {role} ({site.nodes.of(role).host}) from {site.image.archive}"
             for role in self.load_image
@@ -60,7 +68,7 @@ class DeployPlan:
 
 def plan_deploy(
     site: Site,
-    specs: Mapping[Role, RankSpec],
+    wanted: Mapping[Role, Wanted],
     seen: Observation,
     *,
     now: datetime,
@@ -69,14 +77,14 @@ def plan_deploy(
 
     Raises:
         NoVerdictError: a node is unreachable or a needed fact is unknown.
-        RefusedError: a guard forbids it (foreign container, port taken, memory, disk, fabric not bootstrapped).
+        RefusedError: a guard forbids it (foreign container, port taken, disk, fabric not bootstrapped).
     """
     require_known(seen.pair)
     ranks = {role: seen.pair.of(role).rank for role in ROLES}
-    reasons, action, epoch = _decide(site, specs, ranks, seen.canary, now)
+    reasons, action, epoch = _decide(site, wanted, ranks, seen.canary, now)
     load = tuple(role for role in ROLES if not _has_image(seen.pair.of(role), site.image.id))
     plan = DeployPlan(
-        specs=dict(specs),
+        release=wanted["head"].release,
         load_image=load,
         action=action,
         epoch=epoch,
@@ -127,14 +135,14 @@ def _has_image(node: NodeFacts, image_id: str) -> bool:
 
 def _decide(
     site: Site,
-    specs: Mapping[Role, RankSpec],
+    wanted: Mapping[Role, Wanted],
     ranks: Mapping[Role, RankFacts | None],
     canary: CanaryAnswer | None,
     now: datetime,
 ) -> tuple[list[str], Action, str]:
     reasons: list[str] = []
     for role in ROLES:
-        rank, spec = ranks[role], specs[role]
+        rank, spec = ranks[role], wanted[role]
         if rank is None:
             reasons.append(f"no rank container on {role}")
         elif not rank.running:

@@ -10,6 +10,7 @@ from typing import Any
 from dspark_ops.config.models import NODE_RANK, ROLES, Profile, Role, Site
 from dspark_ops.fabric.nccl import nccl_environment
 from dspark_ops.facts.rank import LABEL, RANK_CONTAINER
+from dspark_ops.weights.spec import OFFLINE_ENVIRONMENT, mount_of
 
 _GIB = 1 << 30
 #: Where the compile caches of an image are mounted in its containers.
@@ -92,15 +93,12 @@ def render_pair(site: Site, profile: Profile) -> dict[Role, RankSpec]:
 
 
 def _rank(site: Site, profile: Profile, role: Role) -> RankSpec:
-    mounts: list[dict[str, Any]] = []
-    if site.model.mount is not None:
-        mounts.append({"source": str(site.model.mount), "target": str(site.model.path), "read_only": True})
     return RankSpec(
         role=role,
         image_id=site.image.id,
         command=render_argv(site, profile, role),
         env=render_env(site, profile, role),
-        mounts=tuple(mounts),
+        mounts=mount_of(site)[0],
         devices=("/dev/infiniband",) if profile.gpu else (),
         gpus=profile.gpu,
         shm_size_bytes=site.serve.shm_size_gib * _GIB,
@@ -127,7 +125,7 @@ def render_argv(site: Site, profile: Profile, role: Role) -> tuple[str, ...]:
     argv = [
         "vllm",
         "serve",
-        str(site.model.path),
+        str(mount_of(site)[1]),
         f"--served-model-name={site.model.served_name}",
         f"--host={serve.api_host}",
         f"--port={serve.api_port}",
@@ -179,6 +177,7 @@ def render_env(site: Site, profile: Profile, role: Role) -> dict[str, str]:
         dict(profile.environment)
         | {name: f"{CACHE_ROOT}/{place}" for name, place in profile.image.caches.items()}
         | nccl_environment(site, role)
+        | (OFFLINE_ENVIRONMENT if site.model.hub is not None else {})
         | {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": str(site.serve.execute_timeout_s)}
         | site.serve.environment
     )

@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dspark_ops.ansible_run.events import PlayResult, TaskFailure
 from dspark_ops.config.load import LoadedSite
-from dspark_ops.config.models import Role
-from dspark_ops.deploy import apply, launch
-from dspark_ops.deploy.observed import Observation
+from dspark_ops.config.models import ROLES, Role
+from dspark_ops.deploy import apply, giving_back, launch, looking, returning, taking_down, transaction
+from dspark_ops.deploy.apply import Documents, StepFailedError
+from dspark_ops.deploy.clearing import Clearing
+from dspark_ops.deploy.launch import Wishes
+from dspark_ops.deploy.observed import CanaryAnswer, Observation
 from dspark_ops.deploy.readiness import Readiness
-from dspark_ops.errors import DsparkError
+from dspark_ops.deploy.rollback import rollback
+from dspark_ops.deploy.run_journal import OpenRun, read_open, write_open
+from dspark_ops.deploy.spec import render_pair
+from dspark_ops.errors import DsparkError, NoVerdictError, RefusedError
+from dspark_ops.facts.memory import MemoryFacts
+from dspark_ops.memory import room
+from dspark_ops.releases import store
+from dspark_ops.releases.compose import compose
+from dspark_ops.releases.effective import ReadBack
+from dspark_ops.releases.model import EffectiveRank, GateResult
 from dspark_ops.report.models import Report
-from tests.unit.deploy.conftest import seen
+from dspark_ops.tenants.model import Tenant
+from dspark_ops.tenants.restore import Restoration, RestoreOutcome
+from tests.unit.deploy.conftest import SiteMaker, rank_of, seen
 
-READY = Readiness(True, "The quick brown fox jumps over the lazy dog.", None, 20.0)
+TEXT = "The quick brown fox jumps over the lazy dog."
+READY = Readiness(True, TEXT, None, 20.0)
 DIED = Readiness(False, None, "the rank on worker ended while starting: exit code 137: killed (SIGKILL)", 9.0)
+RIGHT = CanaryAnswer(True, TEXT, None)
+NOW = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)
+HOG = Tenant(
+    node="head",
+    kind="container",
+    key="container:hog",
+    what="a container",
+    memory_kib=9 << 20,
+    stops_by="docker stop",
+    comes_back_by="docker start",
+)
 
 
 def played(*failures: TaskFailure, unreachable: tuple[Role, ...] = ()) -> PlayResult:
@@ -27,59 +56,135 @@ def played(*failures: TaskFailure, unreachable: tuple[Role, ...] = ()) -> PlayRe
 
 
 class Stage:
-    """What the playbooks do: a result or an exception by step; `steps` is what was run."""
+    """What the nodes and playbooks do; `steps` is what was run, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, loaded: LoadedSite) -> None:
+        self.loaded = loaded
         self.steps: list[str] = []
         self.outcome: dict[str, PlayResult | BaseException] = {}
-        self.end: Readiness | BaseException = READY
+        self.ends: list[Readiness | BaseException] = [READY]
+        self.observation: Observation = seen(loaded)
+        self.after_clearing: Observation | None = None
+        self.clearing: Clearing | BaseException = Clearing()
+        self.effective_max_num_seqs: str | None = None
+        self.unread: dict[Role, str] = {}
+        self.gate: GateResult | None = None
+        self.left: tuple[Restoration, ...] = ()
+        self.plans: list[str] = []
 
-    def run_playbook(self, name: str, _loaded: LoadedSite, **words: object) -> PlayResult:
-        tags = words.get("tags") or (name,)
-        assert isinstance(tags, tuple)
-        self.steps.append(tags[0])
-        outcome = self.outcome.get(tags[0], played())
+    def run_playbook(self, name: str, _loaded: LoadedSite, **words: Any) -> PlayResult:
+        tag = name if name == "stop.yml" else words["tags"][0]
+        self.steps.append(tag)
+        outcome = self.outcome.get(tag, played())
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
     def wait_ready(self, *_args: object, **_words: object) -> Readiness:
-        if isinstance(self.end, BaseException):
-            raise self.end
-        return self.end
+        end = self.ends.pop(0) if len(self.ends) > 1 else self.ends[0]
+        if isinstance(end, BaseException):
+            raise end
+        return end
 
+    def look_around(self, *_args: object, **_words: object) -> Clearing:
+        if isinstance(self.clearing, BaseException):
+            raise self.clearing
+        return self.clearing
 
-Deploy = Callable[[Observation | None], Report]
+    def evict(self, *_args: object, **_words: object) -> None:
+        self.steps.append("evict")
+        outcome = self.outcome.get("evict")
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+    def restore(self, *_args: object, **_words: object) -> RestoreOutcome:
+        self.steps.append("restore")
+        back = Restoration(node="head", key="container:hog", outcome="restored", sentence="runs again")
+        return RestoreOutcome(restored=() if self.left else (back,), left=self.left)
+
+    def read_back(self, _runners: object) -> ReadBack:
+        found: dict[Role, EffectiveRank | None] = {}
+        for role, spec in render_pair(self.loaded.site, self.loaded.profile).items():
+            changed = self.effective_max_num_seqs
+            argv = [f"--max-num-seqs={changed}" if changed and "--max-num-seqs" in w else w for w in spec.command]
+            env = {str(name): str(value) for name, value in spec.env.items()}
+            found[role] = EffectiveRank(
+                container="c" * 64, image_id=spec.image_id, epoch="e", argv=tuple(argv), env=env, image_env={}
+            )
+        found |= dict.fromkeys(self.unread, None)
+        return ReadBack(found, {}, {}, self.unread)
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    stage = Stage()
+def stage(loaded: LoadedSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+    stage = Stage(loaded)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(apply, "run_playbook", stage.run_playbook)
-    monkeypatch.setattr(launch, "wait_ready", stage.wait_ready)
-    monkeypatch.setattr(launch, "look_at_nodes", lambda *_, **__: ((), ()))
-    monkeypatch.setattr(launch, "collect_logs", lambda *_: {"worker": "2026-11-24T00:00:01Z ValueError: bad shard"})
+    for module in (transaction, returning):
+        monkeypatch.setattr(module, "wait_ready", stage.wait_ready)
+    for module in (launch, transaction):
+        monkeypatch.setattr(module, "look_inside", lambda *_: None)
+    for module in (launch, transaction, returning):
+        monkeypatch.setattr(module, "read_back", stage.read_back)
+    monkeypatch.setattr(looking, "observe", lambda *_: stage.observation)
+    monkeypatch.setattr(transaction, "observe", lambda *_: stage.after_clearing or stage.observation)
+    monkeypatch.setattr(
+        transaction, "collect_logs", lambda *_: {"worker": "2026-11-24T00:00:01Z ValueError: bad shard"}
+    )
+    monkeypatch.setattr(transaction, "evict", stage.evict)
+    monkeypatch.setattr(transaction, "run_gate", lambda *_: stage.gate)
+    monkeypatch.setattr(launch, "look_around", stage.look_around)
+    monkeypatch.setattr(giving_back, "restore", stage.restore)
+    for module in (taking_down, giving_back):
+        monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(room, "STILL_S", 0.0)
     return stage
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A release that serves already: another max_num_seqs of the same site."""
+
+    loaded: LoadedSite
+    id: str
+
+
 @pytest.fixture
-def deploy(
-    loaded: LoadedSite, stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[[Observation | None], Report]:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+def served(stage: Stage, make_site: SiteMaker) -> Kept:
+    """The pair serves another release than the site's, and its record is kept."""
+    old = make_site("serve.max_num_seqs=3")
+    specs = render_pair(old.site, old.profile)
+    documents = Documents.of(specs, "e1")
+    store.save(compose(old, documents.per_role, None, status="served", started_at=NOW, ready_at=NOW))
+    ranks = {role: rank_of(specs[role]) for role in ROLES}
+    stage.observation = seen(old, head=ranks["head"], worker=ranks["worker"], canary=RIGHT)
+    return Kept(old, documents.release)
 
-    def run(observation: Observation | None = None) -> Report:
-        monkeypatch.setattr(launch, "observe", lambda *_: observation or seen(loaded))
-        return launch.deploy(loaded, verb="deploy", consent=lambda _: None, progress=lambda _: None)
 
-    return run
+def deploy(stage: Stage, loaded: LoadedSite | None = None, **wishes: bool) -> Report:
+    return launch.deploy(
+        loaded or stage.loaded,
+        verb="deploy",
+        consent=stage.plans.append,
+        progress=lambda _: None,
+        wishes=Wishes(**wishes),
+    )
 
 
-def test_worker_before_head_and_ready_is_the_completion(deploy: Deploy, stage: Stage) -> None:
-    report = deploy(None)
+def test_worker_before_head_and_ready_is_the_completion(stage: Stage) -> None:
+    report = deploy(stage)
     assert stage.steps == ["settle", "worker", "head"]
     assert (report.verdict, report.exit_code) == ("ready", 0)
     assert "quick brown fox" in report.message
+    assert read_open("desk") is None
+
+
+def test_what_served_is_kept_as_a_release_with_its_phases(stage: Stage) -> None:
+    deploy(stage)
+    (release,) = store.all_of("desk").releases
+    assert release.start.status == "served"
+    assert release.differences == ()
+    assert {"settle", "worker", "head", "ready"} <= release.start.phases_s.keys()
 
 
 @pytest.mark.parametrize(
@@ -90,49 +195,202 @@ def test_worker_before_head_and_ready_is_the_completion(deploy: Deploy, stage: S
         ("head", DsparkError("ansible-playbook cannot be started")),
     ],
 )
-def test_a_failed_step_takes_both_ranks_down(
-    deploy: Deploy, stage: Stage, step: str, outcome: PlayResult | BaseException
-) -> None:
+def test_a_failed_step_takes_both_ranks_down(stage: Stage, step: str, outcome: PlayResult | BaseException) -> None:
     stage.outcome[step] = outcome
-    report = deploy(None)
+    report = deploy(stage)
     assert stage.steps[-1] == "stop.yml"
     assert (report.verdict, report.exit_code) == ("restored", 5)
     assert "ValueError: bad shard" in report.message
+    assert read_open("desk") is None
 
 
-def test_a_rank_that_dies_while_starting_takes_both_down(deploy: Deploy, stage: Stage) -> None:
-    stage.end = DIED
-    report = deploy(None)
+def test_a_rank_that_dies_while_starting_takes_both_down(stage: Stage) -> None:
+    stage.ends = [DIED]
+    report = deploy(stage)
     assert stage.steps[-1] == "stop.yml"
     assert report.exit_code == 5
     assert "SIGKILL" in report.message
+    assert store.all_of("desk").releases[0].start.status == "failed"
 
 
-def test_a_failed_load_touches_no_rank(deploy: Deploy, stage: Stage, loaded: LoadedSite) -> None:
+def test_a_failed_load_touches_no_rank(stage: Stage) -> None:
     stage.outcome["image"] = played(TaskFailure("worker", "Load", "no space left on device"))
-    report = deploy(seen(loaded, change={"worker": {"images": ()}}))
+    stage.observation = seen(stage.loaded, change={"worker": {"images": ()}})
+    report = deploy(stage)
     assert stage.steps == ["image"]
     assert report.exit_code == 5
     assert "no rank was touched" in report.message
 
 
-def test_a_name_that_moved_meanwhile_is_a_refusal(deploy: Deploy, stage: Stage, loaded: LoadedSite) -> None:
+def test_a_name_that_moved_meanwhile_is_a_refusal(stage: Stage) -> None:
     stage.outcome["image"] = played(TaskFailure("worker", "Load", "a:b is another image here [image.moved_tag]"))
-    report = deploy(seen(loaded, change={"worker": {"images": ()}}))
+    stage.observation = seen(stage.loaded, change={"worker": {"images": ()}})
+    report = deploy(stage)
     assert (report.verdict, report.exit_code) == ("refused", 4)
     assert "no rank was touched" in report.message
 
 
-def test_what_cannot_be_undone_is_listed_and_not_called_restored(deploy: Deploy, stage: Stage) -> None:
-    stage.end = DIED
+def test_what_cannot_be_undone_is_listed_and_the_run_stays_open(stage: Stage) -> None:
+    stage.ends = [DIED]
     stage.outcome["stop.yml"] = played(unreachable=("worker",))
-    report = deploy(None)
+    report = deploy(stage)
     assert (report.verdict, report.exit_code) == ("restore-incomplete", 6)
     assert any("worker" in item for item in report.left)
+    assert read_open("desk") is not None
 
 
-def test_an_interrupt_undoes_and_says_so(deploy: Deploy, stage: Stage) -> None:
-    stage.end = KeyboardInterrupt()
-    report = deploy(None)
+def test_an_interrupt_undoes_and_says_so(stage: Stage) -> None:
+    stage.ends = [KeyboardInterrupt()]
+    report = deploy(stage)
     assert stage.steps[-1] == "stop.yml"
     assert (report.verdict, report.exit_code) == ("interrupted", 130)
+
+
+def test_a_refusal_before_consent_changes_and_records_nothing(stage: Stage) -> None:
+    stage.clearing = RefusedError("there is no room")
+    with pytest.raises(RefusedError):
+        deploy(stage)
+    assert (stage.steps, stage.plans, read_open("desk")) == ([], [], None)
+
+
+def test_tenants_leave_first_and_the_plan_says_so(stage: Stage) -> None:
+    stage.clearing = Clearing(evict=(HOG,))
+    report = deploy(stage, evict=True)
+    assert report.exit_code == 0
+    assert stage.steps == ["evict", "settle", "worker", "head"]
+    assert "container:hog" in stage.plans[0]
+    assert "docker start" in stage.plans[0]
+
+
+@pytest.mark.parametrize("where", ["evict", "worker"])
+def test_after_a_failure_the_tenants_are_given_back(stage: Stage, where: str) -> None:
+    stage.clearing = Clearing(evict=(HOG,))
+    stage.outcome[where] = StepFailedError("it did not work")
+    report = deploy(stage, evict=True)
+    assert stage.steps[-1] == "restore"
+    assert report.exit_code == 5
+    assert "container:hog" in report.message
+    if where == "evict":
+        assert "stop.yml" not in stage.steps
+
+
+def test_a_tenant_that_does_not_come_back_is_left_and_named(stage: Stage) -> None:
+    stage.clearing = Clearing(evict=(HOG,))
+    stage.ends = [DIED]
+    stage.left = (Restoration(node="head", key="container:hog", outcome="left", sentence="it was removed"),)
+    report = deploy(stage, evict=True)
+    assert report.exit_code == 6
+    assert report.left == ("head/container:hog: it was removed",)
+
+
+def test_memory_that_is_still_short_after_clearing_ends_before_a_rank_starts(stage: Stage) -> None:
+    short = MemoryFacts(mem_total_kib=120 << 20, mem_available_kib=1 << 10)
+    stage.after_clearing = seen(stage.loaded, change={"head": {"memory": short}})
+    stage.clearing = Clearing(evict=(HOG,))
+    report = deploy(stage, evict=True)
+    assert "worker" not in stage.steps
+    assert report.exit_code == 5
+    assert "head" in report.message
+    assert stage.steps[-1] == "restore"
+
+
+def test_what_runs_otherwise_than_asked_is_taken_down(stage: Stage) -> None:
+    stage.effective_max_num_seqs = "2"
+    report = deploy(stage)
+    assert report.exit_code == 5
+    assert "runs with '--max-num-seqs=2'" in report.message
+    assert stage.steps[-1] == "stop.yml"
+
+
+def test_what_cannot_be_read_back_is_unknown_and_not_equal(stage: Stage) -> None:
+    stage.unread = {"worker": "its first process could not be read as root"}
+    report = deploy(stage)
+    assert report.exit_code == 0
+    (finding,) = [f for f in report.findings if f.id == "service.effective"]
+    assert finding.status == "unknown"
+    assert store.all_of("desk").releases[0].differences is None
+
+
+def gate_of(outcome: str) -> GateResult:
+    return GateResult(
+        command=("gate",), outcome=outcome, rc=1, started_at=NOW, elapsed_s=1.0, message=f"it {outcome}", tail=("x",)
+    )  # type: ignore[arg-type]
+
+
+def test_a_gate_that_fails_brings_the_previous_release_back(stage: Stage, served: Kept, make_site: SiteMaker) -> None:
+    stage.gate = gate_of("failed")
+    gated = make_site('gate.command=["gate"]')
+    report = deploy(stage, gated)
+    assert (report.verdict, report.exit_code) == ("restored", 5)
+    assert f"release {served.id} serves again" in report.message
+    assert stage.steps == ["settle", "worker", "head", "stop.yml", "settle", "worker", "head"]
+    by_id = {release.id: release.start for release in store.all_of("desk").releases}
+    assert by_id[served.id].status == "served"
+    (failed,) = [start for id_, start in by_id.items() if id_ != served.id]
+    assert (failed.status, failed.gate and failed.gate.outcome) == ("failed", "failed")
+
+
+def test_what_served_before_and_does_not_come_back_is_incomplete(stage: Stage, served: Kept) -> None:
+    stage.ends = [DIED]
+    report = deploy(stage)
+    assert report.exit_code == 6
+    assert any(served.id in item for item in report.left)
+
+
+def test_a_run_after_a_killed_one_returns_to_what_served_before_both(stage: Stage, served: Kept) -> None:
+    write_open(OpenRun(run="a" * 32, site="desk", verb="deploy", release="r-abcdef", before=served.id, began_at=NOW))
+    stage.observation = seen(stage.loaded)
+    stage.ends = [DIED, READY]
+    report = deploy(stage)
+    assert report.exit_code == 5
+    assert f"release {served.id} serves again" in report.message
+
+
+def test_nothing_to_change_asks_nobody_and_notes_what_a_killed_run_did_not(stage: Stage) -> None:
+    specs = render_pair(stage.loaded.site, stage.loaded.profile)
+    stage.observation = seen(stage.loaded, head=rank_of(specs["head"]), worker=rank_of(specs["worker"]), canary=RIGHT)
+    write_open(
+        OpenRun(run="a" * 32, site="desk", verb="deploy", release=specs["head"].release, before=None, began_at=NOW)
+    )
+    report = deploy(stage)
+    assert (report.verdict, report.exit_code, stage.steps, stage.plans) == ("unchanged", 0, [], [])
+    assert read_open("desk") is None
+    assert store.current("desk") is not None
+    assert deploy(stage, ensure=True).verdict == "unchanged"
+
+
+def test_rollback_returns_to_the_release_before_with_its_own_documents(
+    stage: Stage, served: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(stage)
+    specs = render_pair(stage.loaded.site, stage.loaded.profile)
+    stage.observation = seen(stage.loaded, head=rank_of(specs["head"]), worker=rank_of(specs["worker"]), canary=RIGHT)
+    stage.steps.clear()
+    sent: list[Mapping[str, Any]] = []
+    plain = stage.run_playbook
+    monkeypatch.setattr(apply, "run_playbook", lambda *a, **w: (sent.append(w["host_variables"]), plain(*a, **w))[1])
+    stage.loaded = served.loaded  # what is read back now
+    report = rollback(served.loaded, None, consent=stage.plans.append, progress=lambda _: None, wishes=Wishes())
+    assert report.exit_code == 0, report
+    assert stage.steps == ["settle", "worker", "head"]
+    old = render_pair(served.loaded.site, served.loaded.profile)
+    assert {r: sent[-1][r]["rank_service_spec"]["command"] for r in ROLES} == {r: list(old[r].command) for r in ROLES}
+    current = store.current("desk")
+    assert current is not None
+    assert current.id == served.id
+    assert store.previous("desk") is None  # what was left is marked as rolled back
+
+
+def test_rollback_with_nothing_before_is_refused(stage: Stage) -> None:
+    deploy(stage)
+    with pytest.raises(RefusedError, match="no release to return to"):
+        rollback(stage.loaded, None, consent=stage.plans.append, progress=lambda _: None, wishes=Wishes())
+
+
+def test_an_unreadable_record_of_a_run_stops_everything(stage: Stage, tmp_path: Path) -> None:
+    folder = tmp_path / "state/dspark-ops/runs-open"
+    folder.mkdir(parents=True)
+    (folder / "desk.json").write_text("{")
+    with pytest.raises(NoVerdictError):
+        deploy(stage)
+    assert stage.steps == []

@@ -14,7 +14,6 @@ from dspark_ops.errors import NoVerdictError, RefusedError
 from dspark_ops.facts.disk import DiskFacts
 from dspark_ops.facts.docker_engine import EngineFacts
 from dspark_ops.facts.listeners import ListenerFacts
-from dspark_ops.facts.memory import MemoryFacts
 from tests.unit.deploy.conftest import SiteMaker, rank_of, seen
 
 NOW = datetime(2026, 11, 23, 10, 1, 0, tzinfo=UTC)
@@ -95,7 +94,7 @@ def test_another_release_is_replaced_and_the_plan_says_so(make_site: SiteMaker) 
     assert result.stops == ("head", "worker")
     text = result.render(new.site)
     assert specs["head"].release in text
-    assert result.specs["head"].release in text
+    assert result.release in text
 
 
 def test_the_image_is_loaded_only_where_it_is_absent(loaded: LoadedSite) -> None:
@@ -105,11 +104,6 @@ def test_the_image_is_loaded_only_where_it_is_absent(loaded: LoadedSite) -> None
 @pytest.mark.parametrize(
     ("change", "check"),
     [
-        (
-            {"worker": {"memory": MemoryFacts(mem_total_kib=127_600_748, mem_available_kib=1_426_063)}},
-            "host.memory_floor",
-        ),
-        ({"worker": {"memory": None}}, "host.memory_floor"),
         ({"worker": {"images": (), "disks": (DiskFacts(path="/var/lib/docker", free_bytes=10**9),)}}, "host.disk_free"),
         ({"worker": {"images": (), "disks": None}}, "host.disk_free"),
         ({"head": {"listeners": (ListenerFacts(address="0.0.0.0", port=8000, process="ollama"),)}}, "tenant.port"),

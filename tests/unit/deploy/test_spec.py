@@ -80,3 +80,14 @@ def test_a_spec_has_no_restart_policy_and_carries_our_labels(specs: dict[Role, R
     assert "restart" not in json.dumps(document)
     assert document["labels"]["io.dspark-ops.site"] == "desk"
     assert document["labels"]["io.dspark-ops.role"] == role
+
+
+def test_weights_from_a_hub_cache_are_mounted_read_only_and_never_fetched_by_the_engine(make_site: SiteMaker) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    loaded = make_site(f"model.hub={{repo: lab/tiny, revision: {commit}}}")
+    spec = render_pair(loaded.site, loaded.profile)["worker"]
+    (mount,) = spec.mounts
+    assert mount["source"] == "/var/lib/dspark/hub/models--lab--tiny"
+    assert mount["read_only"] is True
+    assert spec.command[2] == f"{mount['target']}/snapshots/{commit}"
+    assert spec.env["HF_HUB_OFFLINE"] == "1"

@@ -1,0 +1,95 @@
+"""stop: head, then worker; what was interrupted before is settled, what tenants are owed is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from dspark_ops.ansible_run.lock import site_lock
+from dspark_ops.config.load import LoadedSite
+from dspark_ops.config.models import ROLES, Role
+from dspark_ops.deploy.apply import Applier, Documents, StepFailedError
+from dspark_ops.deploy.looking import look
+from dspark_ops.deploy.run_journal import close_open
+from dspark_ops.deploy.spec import render_pair
+from dspark_ops.exitcodes import ExitCode
+from dspark_ops.releases import store
+from dspark_ops.report.models import Report
+from dspark_ops.report.recorder import Progress, Recorder
+from dspark_ops.tenants import records
+from dspark_ops.transport.ssh import open_runner, read_nodes
+
+
+def stop(
+    loaded: LoadedSite,
+    *,
+    consent: Callable[[str], None],
+    progress: Progress,
+    check: bool = False,
+    diff: bool = False,
+    remove: bool = False,
+) -> Report:
+    """Stop the pair: head, then worker. The stopped containers keep their logs unless remove is given.
+
+    Raises:
+        DsparkError: nothing was changed: unreachable, refused, declined, busy.
+    """
+    site = loaded.site
+    recorder = Recorder("stop", site.name, progress)
+    runners = {role: open_runner(site, role) for role in ROLES}
+    try:
+        with site_lock(site.name, on_wait=progress):
+            with recorder.phase("observe"):
+                seen = look(loaded, runners, recorder)
+            ours = {
+                role: rank
+                for role in ROLES
+                if (rank := seen.pair.of(role).rank) is not None and rank.label("site") == site.name
+            }
+            todo = [role for role, rank in ours.items() if rank.running or remove]
+            if not todo:
+                if not check:
+                    close_open(site.name)
+                return recorder.report("unchanged", ExitCode.OK, "no rank of this site runs; zero changes")
+            word = "stop and remove" if remove else "stop"
+            plan = "\n".join(f"  {word} rank container on {role} ({site.nodes.of(role).host})" for role in todo)
+            if not check:
+                consent(f"plan for site {site.name}:\n{plan}")
+            documents = Documents.of(render_pair(site, loaded.profile), "")
+            applier = Applier(loaded, recorder, documents, check=check, diff=diff)
+            try:
+                with recorder.phase("stop (check)" if check else "stop"):
+                    applier.remove() if remove else applier.stop()
+            except StepFailedError as failure:
+                return recorder.report(
+                    "restore-incomplete",
+                    ExitCode.RESTORE_INCOMPLETE,
+                    failure.message,
+                    next_step="dspark-ops status",
+                    left=[f"{role}: its rank may still run" for role in todo],
+                )
+            if check:
+                return recorder.report("planned", ExitCode.OK, "nothing was changed")
+            close_open(site.name)
+            for release in {rank.label("release") for rank in ours.values()} - {None}:
+                store.ended(site.name, str(release))
+            owed = _owed(records.owed(read_nodes(runners, dict.fromkeys(ROLES, records.PROBES))))
+            return recorder.report(
+                "stopped",
+                ExitCode.OK,
+                "\n".join([f"{' and '.join(todo)} stopped", *owed]),
+                next_step="dspark-ops tenants restore" if owed else "dspark-ops start",
+            )
+    finally:
+        for runner in runners.values():
+            runner.close()
+
+
+def _owed(found: Mapping[Role, tuple[records.EvictionRecord, ...] | None]) -> list[str]:
+    """Who had to leave for the ranks and is not back, one line a node."""
+    lines = []
+    for role, kept in found.items():
+        if kept is None:
+            lines.append(f"{role}: whether a tenant is owed its place could not be read")
+        elif kept:
+            lines.append(f"{role}: owed their place: {', '.join(record.key for record in kept)}")
+    return lines
