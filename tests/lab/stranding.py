@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from dspark_ops.config.models import ROLES, Role
 from dspark_ops.fabric.apply import rail_variables
 from dspark_ops.fabric.transaction import REVERT_AFTER_S
 from dspark_ops.lab.layout import HEAD, WORKER
+from tests.lab.node_power import node_container, power_cycle
 
 KINDS = ("control-killed", "wrong-interface", "wrong-address", "reboot")
 JOURNAL = "/var/lib/dspark/journal/fabric.json"
@@ -140,7 +141,7 @@ class Stranding:
                 self._await_change(trial.role, old[trial.role], child)
                 time.sleep(trial.moment_s)
                 if trial.kind == "reboot":
-                    self._restart(trial.role)
+                    power_cycle(trial.role)
                 # Nobody confirms: whatever the control process was doing, it is gone.
                 child.send_signal(signal.SIGKILL)
                 return self._await_return(trial, before, old)
@@ -190,29 +191,11 @@ class Stranding:
 
     def journal_inside(self, role: Role) -> dict[str, Any] | None:
         """The journal's current entry, read from beside the node."""
-        with self._container(role) as container:
+        with node_container(role) as container:
             code, out = container.exec_run(["cat", JOURNAL])
         # Docker now and then ends before it has passed on the output.
         found: dict[str, Any] | None = json.loads(out) if code == 0 and out.endswith(b"}") else None
         return found
-
-    def _restart(self, role: Role) -> None:
-        from dspark_ops.lab import pair
-
-        with self._container(role) as container:
-            container.kill()  # as a power cut, then
-            container.start()
-        pair.up(engine=False)  # the cables, as they were plugged
-
-    @contextmanager
-    def _container(self, role: Role) -> Iterator[Any]:
-        from dspark_ops.lab.engine_host import find_docker
-        from dspark_ops.lab.layout import lab_paths
-
-        host = find_docker(lab_paths().state)
-        assert host is not None
-        with closing(host.client()) as client:
-            yield client.containers.get(_NODES[role].container)
 
     @contextmanager
     def _networkd_has_the_management_port(self, trial: Trial) -> Iterator[None]:

@@ -239,21 +239,11 @@ def test_a_fetch_that_is_killed_ends_on_the_node_too_and_is_finished_by_the_next
     weights.nothing_is_left()
 
 
-_LOAD = """
-from vllm import LLM, SamplingParams
-
-if __name__ == "__main__":
-    engine = LLM("{path}", dtype="float32", enforce_eager=True, max_model_len=256, kv_cache_memory_bytes=16 << 20)
-    [answer] = engine.generate(["hello"], SamplingParams(max_tokens=4, temperature=0))
-    print("GENERATED", len(answer.outputs[0].token_ids))
-"""
-
-
 @pytest.mark.soak
-def test_the_real_vllm_loads_the_mirrored_snapshot_offline(weights: Weights, image_id: str) -> None:
-    """The rehearsal's own model as a repository: fetched, mirrored, and loaded on the worker as a rank would see it."""
+def test_the_pair_serves_from_the_mirrored_snapshot_and_not_from_half_of_it(weights: Weights, image_id: str) -> None:
+    """The rehearsal's own model as a repository: fetched, mirrored, served by both ranks, offline."""
     from dspark_ops.config.load import load_site
-    from dspark_ops.weights.spec import OFFLINE_ENVIRONMENT, mount_of
+    from dspark_ops.weights.model import repo_directory
 
     upstream, port = f"{UPSTREAM}-scripted", PORT + 1
     take = f"c=$(docker create {image_id}); docker cp -L $c:/models/scripted {upstream}; docker rm $c > /dev/null"
@@ -268,18 +258,16 @@ def test_the_real_vllm_loads_the_mirrored_snapshot_offline(weights: Weights, ima
     try:
         done = weights.operator.run("model fetch", "--yes", site=path)
         assert done.rc == 0, done
-        [mount], model = mount_of(load_site(path).site)
-        environment = {**load_site(path).profile.environment, **OFFLINE_ENVIRONMENT}
-        flags = " ".join(f"-e {key}={value}" for key, value in environment.items())
-        program = _LOAD.format(path=model)
-        weights.shell("worker", f"cat > /run/dspark-test-load.py <<TEXT\n{program}\nTEXT\n")
-        said = weights.operator.on(
-            "worker",
-            f"docker run --rm --network none --shm-size 1g {flags} -v {mount['source']}:{mount['target']}:ro "
-            f"-v /run/dspark-test-load.py:/load.py:ro --entrypoint python3 {image_id} /load.py",
-            timeout_s=240,
-        )
-        assert "GENERATED 4" in said
+        snapshot = f"{repo_directory(load_site(path).site.model.hub)}/snapshots/{'6' * 40}"
+        moved = f"{snapshot}/model.safetensors"
+        weights.shell("worker", f"mv {moved} {moved}.away")
+        refused = weights.operator.run("deploy", "--yes", site=path)
+        assert refused.rc == 4, refused
+        assert "model.safetensors" in refused.err
+        weights.shell("worker", f"mv {moved}.away {moved}")
+        served = weights.operator.run("deploy", "--yes", "--json", site=path)
+        assert (served.rc, served.document()["verdict"]) == (0, "ready"), served
+        words = weights.operator.on("worker", "cat", f"/proc/{weights.operator.rank_pid('worker')}/cmdline")
+        assert f"/snapshots/{'6' * 40}" in words
     finally:
         weights.shell("head", f"systemctl stop dspark-test-hub-2 || true; rm -rf {upstream}")
-        weights.shell("worker", "rm -f /run/dspark-test-load.py")
