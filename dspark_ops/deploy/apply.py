@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dspark_ops.ansible_run.events import PlayResult
@@ -15,7 +13,7 @@ from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
 from dspark_ops.deploy.spec import RankSpec
 from dspark_ops.errors import DsparkError
-from dspark_ops.facts.rank import LABEL, RANK_CONTAINER
+from dspark_ops.facts.rank import RANK_CONTAINER
 from dspark_ops.paths import state_dir
 from dspark_ops.report.recorder import Recorder
 from dspark_ops.transport.base import Command
@@ -41,14 +39,6 @@ class Documents:
     @classmethod
     def of(cls, specs: Mapping[Role, RankSpec], epoch: str) -> Documents:
         return cls(specs["head"].release, epoch, {role: specs[role].document(epoch) for role in ROLES})
-
-    def with_epoch(self, epoch: str) -> Documents:
-        """The same release for another start."""
-        fresh: dict[Role, Mapping[str, Any]] = {}
-        for role, document in self.per_role.items():
-            labels = {**document["labels"], f"{LABEL}epoch": epoch}
-            fresh[role] = {**document, "labels": labels}
-        return Documents(self.release, epoch, fresh)
 
 
 @dataclass
@@ -124,34 +114,6 @@ class Applier:
             raise StepFailedError(f"{step}: " + "\n".join(lines))
         if result.rc != 0:
             raise StepFailedError(f"{step}: ansible-playbook ended with {result.rc}; its log: {result.log}")
-
-
-def save_served(site: str, documents: Documents) -> None:
-    """Remember the release that was seen to serve, so that a later failed deploy can put it back."""
-    path = _served_path(site)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(
-        json.dumps({"release": documents.release, "per_role": documents.per_role}, indent=1), encoding="utf-8"
-    )
-    fresh.chmod(0o600)
-    fresh.replace(path)
-
-
-def load_served(site: str, release: str | None) -> Documents | None:
-    """The remembered release, or None when there is none or it is another one than asked for."""
-    try:
-        stored = json.loads(_served_path(site).read_text(encoding="utf-8"))
-        if release is None or stored["release"] != release:
-            return None
-        per_role: dict[Role, Mapping[str, Any]] = {role: stored["per_role"][role] for role in ROLES}
-        return Documents(str(stored["release"]), str(per_role["head"]["labels"][LABEL + "epoch"]), per_role)
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-
-
-def _served_path(site: str) -> Path:
-    return state_dir() / "served" / f"{site}.json"
 
 
 def collect_logs(runners: Mapping[Role, SshRunner], recorder: Recorder) -> dict[Role, str]:

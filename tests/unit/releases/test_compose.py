@@ -13,7 +13,7 @@ from dspark_ops.deploy.spec import CACHE_ROOT, cache_volume, render_pair
 from dspark_ops.releases.compose import again, compose
 from dspark_ops.releases.effective import ReadBack, effective, host_of
 from dspark_ops.releases.gate import run_gate
-from dspark_ops.releases.model import Release, site_digest
+from dspark_ops.releases.model import Release, site_digest, with_epoch
 from dspark_ops.report.models import Phase
 from dspark_ops.transport.base import NodeReading
 from dspark_ops.transport.ssh import SshRunner, SshTarget
@@ -73,7 +73,7 @@ def test_a_start_that_served_has_all_of_it(loaded: LoadedSite) -> None:
     assert one.start.epoch == "e1"
     assert one.hosts["head"].hostname == "host-head"
     assert all("io.dspark-ops.epoch" not in one.documents[role]["labels"] for role in ROLES)
-    assert Documents(one.id, "", one.documents).with_epoch("e1").per_role == asked.per_role
+    assert {role: with_epoch(one.documents[role], "e1") for role in ROLES} == asked.per_role
     assert Release.model_validate_json(one.to_json()).documents == one.documents
 
 
