@@ -79,9 +79,9 @@ class Applier:
         """Stop and remove our rank containers: head first, then worker; or that of one node alone."""
         return self._stop(remove=True, role=role)
 
-    def stop(self) -> PlayResult:
-        """Stop our rank containers and leave them there, with their logs: head first, then worker."""
-        return self._stop(remove=False)
+    def stop(self, role: Role | None = None) -> PlayResult:
+        """Stop our rank containers and leave them there, with their logs: head first, then worker; or one alone."""
+        return self._stop(remove=False, role=role)
 
     def _stop(self, *, remove: bool, role: Role | None = None) -> PlayResult:
         result = run_playbook(

@@ -107,12 +107,15 @@ def _gid_pin(site: Site, pair: PairFacts) -> list[Refusal]:
 
 
 def _ports(site: Site, head: NodeFacts) -> list[Refusal]:
+    own: set[int] = set()
     if head.rank is not None and head.rank.running:
-        return []
+        words = [word.partition("=") for word in head.rank.args]
+        own = {int(value) for name, _, value in words if name in ("--port", "--master-port") and value.isdecimal()}
     if head.listeners is None:
         return [Refusal("tenant.port", "head: the listening ports cannot be read", "`dspark-ops doctor`")]
     taken = {listener.port: listener.process for listener in head.listeners}
-    wanted = {site.serve.api_port, site.serve.master_port}
+    # What the running rank of ours listens on is free once it is gone.
+    wanted = {site.serve.api_port, site.serve.master_port} - own
     return [
         Refusal(
             "tenant.port",

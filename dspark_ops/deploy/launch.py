@@ -12,9 +12,10 @@ from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
 from dspark_ops.deploy.apply import Applier, Documents
 from dspark_ops.deploy.clearing import Clearing, look_around
+from dspark_ops.deploy.giving_back import give_back
 from dspark_ops.deploy.inside import look_at_weights, look_inside
-from dspark_ops.deploy.looking import look, serving_release
-from dspark_ops.deploy.observed import Observation
+from dspark_ops.deploy.looking import look, running_release
+from dspark_ops.deploy.owing import owed_lines
 from dspark_ops.deploy.plan import DeployPlan, Wanted, plan_deploy
 from dspark_ops.deploy.run_journal import OpenRun, close_open, read_open
 from dspark_ops.deploy.spec import render_pair
@@ -22,10 +23,8 @@ from dspark_ops.deploy.transaction import Steps, Transaction
 from dspark_ops.errors import RefusedError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.releases import store
-from dspark_ops.releases.compose import compose
-from dspark_ops.releases.effective import read_back
 from dspark_ops.releases.model import Release
-from dspark_ops.report.models import Report, now
+from dspark_ops.report.models import Report, Verdict, now
 from dspark_ops.report.recorder import Progress, Recorder
 from dspark_ops.report.store import last_phase_seconds
 from dspark_ops.tenants.evict import evict as evict_tenants
@@ -88,10 +87,12 @@ class Launch:
             seen = look(self.loaded, self.runners, self.recorder)
             plan = plan_deploy(site, self.wanted, seen, now=datetime.now(UTC))
             note.detail = "; ".join(plan.reasons) or "it serves what is wanted"
-        keeps = plan.action == "keep" and not plan.load_image
         documents = documents_of(plan.epoch)
-        if keeps and wishes.ensure:
-            return self._unchanged(documents, plan)
+        # What answers and was never proven, as after a run that was cut off, is proven before it is called served.
+        keeps = plan.action == "keep" and not plan.load_image
+        proven = keeps and self._proven(documents)
+        if proven and wishes.ensure:
+            return self._unchanged(plan, before)
         if plan.load_image and not wishes.load_image:
             raise RefusedError(
                 f"the image {site.image.id[:19]} is not on {' and '.join(plan.load_image)}",
@@ -105,18 +106,18 @@ class Launch:
                 look_inside(self.loaded, self.runners, self.recorder)
         if wishes.check:
             return self._check(documents, plan, room)
-        if keeps:
-            return self._unchanged(documents, plan)
+        if proven:
+            return self._unchanged(plan, before)
         if plan.changes:
             self.consent(self._told(plan, room))
         steps = Steps(
             load_image=plan.load_image,
             start=plan.action == "start",
-            wait=plan.action != "keep",
+            wait=plan.action == "wait" or keeps,
             evictions=room.evict,
             reclaim=room.reclaim,
         )
-        opened = self._opened(before, seen, plan)
+        running = running_release(seen, site.name)
         return Transaction(
             self.loaded,
             self.recorder,
@@ -124,24 +125,32 @@ class Launch:
             documents,
             steps,
             seen,
-            opened,
+            self._opened(before, running, plan),
             again=self.again,
             diff=wishes.diff,
-            # A run that was cut off may have let tenants go; a failure of this one gives those back too.
-            evicted=before is not None,
+            # What a run that was cut off has begun is undone by a failure of this one, unless what served still runs.
+            inherited=before is not None,
+            touched=before is not None and (running is None or running != before.before),
         ).run()
 
-    def _opened(self, before: OpenRun | None, seen: Observation, plan: DeployPlan) -> OpenRun:
-        """The record of this run. It goes on under the id of one that was cut off."""
-        serving = serving_release(seen, self.loaded.site.name)
-        if serving is None and before is not None:
-            serving = before.before
+    def _proven(self, documents: Documents) -> bool:
+        kept = store.load(self.loaded.site.name, documents.release)
+        return kept is not None and kept.start.epoch == documents.epoch and kept.start.status == "served"
+
+    def _opened(self, before: OpenRun | None, running: str | None, plan: DeployPlan) -> OpenRun:
+        """The record of this run. It goes on under the id of one that was cut off, and with what served before that.
+
+        What runs is what served before if its record says that it served: asking it again would need its own port, name
+        and text.
+        """
+        kept = store.load(self.loaded.site.name, running) if running is not None and running != plan.release else None
+        served = kept.id if kept is not None and kept.served_at is not None else None
         return OpenRun(
             run=before.run if before is not None else uuid.uuid4().hex,
             site=self.loaded.site.name,
             verb=self.recorder.verb,
             release=plan.release,
-            before=serving if serving != plan.release else None,
+            before=served or (before.before if before is not None else None),
             began_at=now(),
         )
 
@@ -167,25 +176,23 @@ class Launch:
         total = len(self.recorder.changes)
         return self.recorder.report("planned", ExitCode.OK, f"{total} changes would be made; nothing was changed")
 
-    def _unchanged(self, documents: Documents, plan: DeployPlan) -> Report:
-        """It serves. What a killed run did not write down any more is written down now."""
-        close_open(self.loaded.site.name)
-        kept = store.load(self.loaded.site.name, plan.release)
-        known = kept is not None and kept.start.epoch == documents.epoch and kept.start.status == "served"
-        if not known and not self.wishes.check:
-            seen = read_back(self.runners)
-            store.save(
-                compose(
-                    self.loaded,
-                    documents.per_role,
-                    None if seen.why else seen,
-                    status="served",
-                    started_at=self.recorder.started_at,
-                    ready_at=now(),
-                    reason="found serving",
-                )
-            )
-        return self.recorder.report("unchanged", ExitCode.OK, f"release {plan.release} serves; zero changes")
+    def _unchanged(self, plan: DeployPlan, before: OpenRun | None) -> Report:
+        """It serves. A run that was cut off has nothing left to do but to give back whom it let go for nothing."""
+        told = [f"release {plan.release} serves; zero changes"]
+        if before is not None and not self.wishes.check:
+            if self.again is not None and before.before == plan.release:
+                with self.recorder.phase("give back"):
+                    outcome = give_back(self.loaded, self.recorder, before.run, diff=self.wishes.diff)
+                    told += [f"{item.node}/{item.key}: {item.sentence}" for item in outcome.restored]
+            close_open(self.loaded.site.name)
+        owed = owed_lines(self.runners) if before is not None else []
+        verdict: Verdict = "changed" if self.recorder.changes else "unchanged"
+        return self.recorder.report(
+            verdict,
+            ExitCode.OK,
+            "\n".join([*told, *owed]),
+            next_step="dspark-ops tenants restore" if owed else None,
+        )
 
 
 def phases_of(plan: DeployPlan, room: Clearing) -> tuple[str, ...]:

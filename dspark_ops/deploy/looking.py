@@ -34,12 +34,10 @@ def look(loaded: LoadedSite, runners: Mapping[Role, SshRunner], recorder: Record
     return seen
 
 
-def serving_release(seen: Observation, site: str) -> str | None:
-    """The release that answers correctly on both ranks of this site; None when none does."""
+def running_release(seen: Observation, site: str) -> str | None:
+    """The release that both ranks of this site run under one epoch; None when none does. Running is not answering."""
     head, worker = seen.pair.head.rank, seen.pair.worker.rank
-    if seen.canary is None or not seen.canary.correct or head is None or worker is None:
+    if head is None or worker is None or not head.running or not worker.running:
         return None
-    if head.label("site") != site or worker.label("site") != site:
-        return None
-    release = head.label("release")
-    return release if release == worker.label("release") else None
+    same = all(head.label(name) == worker.label(name) for name in ("site", "release", "epoch"))
+    return head.label("release") if same and head.label("site") == site else None

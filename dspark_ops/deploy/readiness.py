@@ -90,6 +90,12 @@ def wait_ready(
         sleep(poll_s)
 
 
+def rank_failure(runners: Mapping[Role, SshRunner], epoch: str) -> str | None:
+    """Why the ranks of this start do not run any more, from one fresh look; None when nothing is known against them."""
+    rank = Command("rank", ("docker", "container", "inspect", RANK_CONTAINER), root=True)
+    return _rank_failure(read_nodes(runners, dict.fromkeys(ROLES, (rank,))), epoch, "after it was ready")
+
+
 def _probes(site: Site, profile: Profile, healthy: bool) -> dict[Role, Sequence[Probe]]:
     rank = Command("rank", ("docker", "container", "inspect", RANK_CONTAINER), root=True)
     log = Command("log", ("docker", "logs", "--tail", "15", RANK_CONTAINER), root=True)
@@ -111,19 +117,19 @@ def _lost(readings: Mapping[Role, NodeReading], since: dict[Role, float], now_s:
     return tuple(role for role in ROLES if role in since and now_s - since[role] > _LOST_LIMIT_S)
 
 
-def _rank_failure(readings: Mapping[Role, NodeReading], epoch: str) -> str | None:
+def _rank_failure(readings: Mapping[Role, NodeReading], epoch: str, when: str = "while starting") -> str | None:
     for role in ("worker", "head"):
         reading = readings[role]
         if not reading.reachable:
             continue
         result = reading.get("rank")
         if "No such container" in (result.stderr or ""):
-            return f"the rank on {role} is gone while starting"
+            return f"the rank on {role} is gone {when}"
         rank = parse_inspect(result.text())
         if rank is None:
             continue  # Docker was slow or restarting: could not tell, ask again
         if not rank.running:
-            return f"the rank on {role} ended while starting: {describe_exit(rank)}"
+            return f"the rank on {role} ended {when}: {describe_exit(rank)}"
         if rank.label("epoch") != epoch:
             return f"the rank on {role} was started by somebody else meanwhile (another epoch)"
     return None

@@ -73,17 +73,20 @@ def put_back(loaded: LoadedSite, recorder: Recorder, runners: Mapping[Role, SshR
     end = wait_ready(runners, under.site, under.profile, documents.epoch, progress=recorder.progress)
     if not end.ready:
         raise StepFailedError(end.failure or "not ready")
-    store.save(
-        again(
-            release,
-            documents.epoch,
-            read_back(runners),
-            status="served",
-            reason="put back",
-            started_at=recorder.started_at,
-            ready_at=now(),
+    try:
+        store.save(
+            again(
+                release,
+                documents.epoch,
+                read_back(runners),
+                status="served",
+                reason="put back",
+                started_at=recorder.started_at,
+                ready_at=now(),
+            )
         )
-    )
+    except NoVerdictError as failure:
+        recorder.progress(f"it serves, and that is not on record: {failure.message}")
     return release
 
 

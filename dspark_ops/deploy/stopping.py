@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from dspark_ops.ansible_run.lock import site_lock
 from dspark_ops.config.load import LoadedSite
-from dspark_ops.config.models import ROLES, Role
+from dspark_ops.config.models import ROLES
 from dspark_ops.deploy.apply import Applier, Documents, StepFailedError
 from dspark_ops.deploy.looking import look
+from dspark_ops.deploy.owing import owed_lines
 from dspark_ops.deploy.run_journal import close_open
 from dspark_ops.deploy.spec import render_pair
+from dspark_ops.deploy.taking_down import take_down
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.releases import store
 from dspark_ops.report.models import Report
 from dspark_ops.report.recorder import Progress, Recorder
-from dspark_ops.tenants import records
-from dspark_ops.transport.ssh import open_runner, read_nodes
+from dspark_ops.transport.ssh import open_runner
 
 
 def stop(
@@ -49,22 +50,28 @@ def stop(
             if not todo:
                 if not check:
                     close_open(site.name)
-                return recorder.report("unchanged", ExitCode.OK, "no rank of this site runs; zero changes")
+                owed = owed_lines(runners)
+                told = "\n".join(["no rank of this site runs; zero changes", *owed])
+                return recorder.report(
+                    "unchanged", ExitCode.OK, told, next_step="dspark-ops tenants restore" if owed else None
+                )
             word = "stop and remove" if remove else "stop"
             plan = "\n".join(f"  {word} rank container on {role} ({site.nodes.of(role).host})" for role in todo)
             if not check:
                 consent(f"plan for site {site.name}:\n{plan}")
             documents = Documents.of(render_pair(site, loaded.profile), "")
             applier = Applier(loaded, recorder, documents, check=check, diff=diff)
+            end = applier.remove if remove else applier.stop
             try:
                 with recorder.phase("stop (check)" if check else "stop"):
-                    applier.remove() if remove else applier.stop()
-            except StepFailedError as failure:
+                    take_down(end, progress, patience_s=0.0)
+            except (StepFailedError, KeyboardInterrupt) as failure:
+                interrupted = isinstance(failure, KeyboardInterrupt)
                 return recorder.report(
-                    "restore-incomplete",
-                    ExitCode.RESTORE_INCOMPLETE,
-                    failure.message,
-                    next_step="dspark-ops status",
+                    "interrupted" if interrupted else "restore-incomplete",
+                    ExitCode.INTERRUPTED if interrupted else ExitCode.RESTORE_INCOMPLETE,
+                    getattr(failure, "message", "interrupted"),
+                    next_step="dspark-ops stop",
                     left=[f"{role}: its rank may still run" for role in todo],
                 )
             if check:
@@ -72,7 +79,7 @@ def stop(
             close_open(site.name)
             for release in {rank.label("release") for rank in ours.values()} - {None}:
                 store.ended(site.name, str(release))
-            owed = _owed(records.owed(read_nodes(runners, dict.fromkeys(ROLES, records.PROBES))))
+            owed = owed_lines(runners)
             return recorder.report(
                 "stopped",
                 ExitCode.OK,
@@ -82,14 +89,3 @@ def stop(
     finally:
         for runner in runners.values():
             runner.close()
-
-
-def _owed(found: Mapping[Role, tuple[records.EvictionRecord, ...] | None]) -> list[str]:
-    """Who had to leave for the ranks and is not back, one line a node."""
-    lines = []
-    for role, kept in found.items():
-        if kept is None:
-            lines.append(f"{role}: whether a tenant is owed its place could not be read")
-        elif kept:
-            lines.append(f"{role}: owed their place: {', '.join(record.key for record in kept)}")
-    return lines

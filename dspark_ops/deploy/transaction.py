@@ -12,7 +12,7 @@ from dspark_ops.deploy.clearing import refuse
 from dspark_ops.deploy.giving_back import give_back
 from dspark_ops.deploy.inside import look_inside
 from dspark_ops.deploy.observed import Observation, observe
-from dspark_ops.deploy.readiness import wait_ready
+from dspark_ops.deploy.readiness import rank_failure, wait_ready
 from dspark_ops.deploy.returning import put_back
 from dspark_ops.deploy.run_journal import OpenRun, close_open, write_open
 from dspark_ops.deploy.taking_down import take_down
@@ -56,7 +56,8 @@ class Steps:
 class Transaction:
     """One run after consent. Every way out of `run` is both ranks up, the previous state, or what is left.
 
-    again: the kept release that this run returns to; None when the site's own is started.
+    again: the kept release that this run returns to; None when the site's own is started. inherited: it follows a run
+    that was cut off, under its id. touched: ranks may be half-way already, so a failure takes them down.
     """
 
     loaded: LoadedSite
@@ -68,6 +69,7 @@ class Transaction:
     opened: OpenRun
     again: Release | None = None
     diff: bool = False
+    inherited: bool = False
     touched: bool = False
     evicted: bool = False
     _gate: GateResult | None = None
@@ -91,15 +93,30 @@ class Transaction:
             self._keep("served")
             # What the ranks began with: `fabric verify` and the doctor compare later readings with it.
             remember(self.loaded.site.name, self.seen.pair)
-            close_open(self.loaded.site.name)
-            return self.recorder.report(
-                "ready",
-                ExitCode.OK,
-                f"release {self.documents.release} serves {self.loaded.site.model.served_name}: {text.strip()}",
-                next_step="dspark-ops doctor",
-            )
-        except (DsparkError, KeyboardInterrupt) as failure:
+        except (Exception, KeyboardInterrupt) as failure:  # whatever it was: two machines are half-way
             return self._undo(failure)
+        return self._done(text)
+
+    def _done(self, text: str) -> Report:
+        """It serves. Tenants that a run which was cut off let go for the release that is given up come back now."""
+        told = [f"release {self.documents.release} serves {self.loaded.site.model.served_name}: {text.strip()}"]
+        left: list[str] = []
+        if self.inherited and self.again is not None and self.opened.before == self.documents.release:
+            try:
+                more, left = self._give_back()
+                told += more
+            except (DsparkError, KeyboardInterrupt) as failure:
+                left = [f"tenants: {getattr(failure, 'message', 'interrupted')}"]
+        close_open(self.loaded.site.name)
+        if left:
+            return self.recorder.report(
+                "restore-incomplete",
+                ExitCode.RESTORE_INCOMPLETE,
+                "\n".join(told),
+                next_step="dspark-ops tenants restore",
+                left=left,
+            )
+        return self.recorder.report("ready", ExitCode.OK, "\n".join(told), next_step="dspark-ops doctor")
 
     def _image(self) -> None:
         if not self.steps.load_image:
@@ -138,8 +155,6 @@ class Transaction:
             )
 
     def _start(self) -> None:
-        # Whatever is waited for may have been begun by an earlier run: it is undone just the same.
-        self.touched = True
         for tag in ("worker", "head") if self.steps.start else ():
             with self.recorder.phase(tag):
                 self._applier.step(tag)
@@ -163,16 +178,17 @@ class Transaction:
         """What runs is what was asked for, and the site's own gate agrees."""
         with self.recorder.phase("effective") as note:
             self._readback = read_back(self.runners)
+            self._still_run()
+            seen = {role: rank for role, rank in self._readback.effective.items() if rank is not None}
+            wrong = compare({role: self.documents.per_role[role] for role in seen}, seen)
+            if wrong:
+                told = "\n".join(f"  {difference.sentence()}" for difference in wrong)
+                raise StepFailedError(f"what runs is not what was asked for:\n{told}")
+            note.detail = "arguments, environment and image are as asked, on both ranks"
             if self._readback.why:
                 problem = "; ".join(f"{role}: {why}" for role, why in self._readback.why.items())
                 self.recorder.findings.append(_not_read_back(problem))
                 note.detail = f"could not be read back: {problem}"
-            else:
-                wrong = compare(self.documents.per_role, self._readback.effective)
-                if wrong:
-                    told = "\n".join(f"  {difference.sentence()}" for difference in wrong)
-                    raise StepFailedError(f"what runs is not what was asked for:\n{told}")
-                note.detail = "arguments, environment and image are as asked, on both ranks"
         if self.loaded.site.gate is None:
             return
         with self.recorder.phase("gate") as note:
@@ -182,6 +198,12 @@ class Transaction:
                 if not self._gate.passed:
                     tail = "".join(f"\n  {line}" for line in self._gate.tail[-5:])
                     raise StepFailedError(f"the gate did not pass: {self._gate.message}{tail}")
+            self._still_run()
+
+    def _still_run(self) -> None:
+        failure = rank_failure(self.runners, self.documents.epoch)
+        if failure is not None:
+            raise StepFailedError(failure)
 
     def _keep(self, status: ReleaseStatus, reason: str | None = None) -> None:
         """The release's record: what it was started with, what was read back, how it went."""
@@ -212,9 +234,9 @@ class Transaction:
     def _undo(self, failure: BaseException) -> Report:
         """Collect the logs, take both ranks down, put back what served before, give the tenants back."""
         interrupted = isinstance(failure, KeyboardInterrupt)
-        why = "interrupted" if interrupted else getattr(failure, "message", str(failure))
+        why = "interrupted" if interrupted else getattr(failure, "message", f"{type(failure).__name__}: {failure}")
         self.recorder.progress(f"undoing: {why}")
-        if not self.touched and not self.evicted:
+        if not self.touched and not self.evicted and not self.inherited:
             close_open(self.loaded.site.name)
             return self._untouched(failure, why)
         causes: list[str] = []
@@ -224,7 +246,7 @@ class Transaction:
             if self.touched:
                 causes = self._evidence()
                 with self.recorder.phase("undo") as note:
-                    take_down(self._applier, self.recorder.progress)
+                    take_down(self._applier.remove, self.recorder.progress)
                     note.detail = "both ranks are gone"
                 back, problem = self._put_back()
                 left += [problem] if problem else []
@@ -234,8 +256,8 @@ class Transaction:
             told, lost = self._give_back()
             after += told
             left += lost
-        except (DsparkError, KeyboardInterrupt) as second:
-            left.append(f"a rank container may still run: {getattr(second, 'message', 'interrupted')}")
+        except (DsparkError, OSError, KeyboardInterrupt) as second:
+            left.append(f"a rank container may still run: {getattr(second, 'message', str(second) or 'interrupted')}")
             left.append("tenants that were asked to leave are still owed: `dspark-ops tenants restore`")
         return self._undone(_because(why, causes), after, left, interrupted=interrupted)
 
@@ -248,30 +270,46 @@ class Transaction:
         if isinstance(failure, RefusedError | NoVerdictError):
             verdict: Verdict = "refused" if isinstance(failure, RefusedError) else "indeterminate"
             return self.recorder.report(verdict, failure.exit_code, told, next_step=failure.hint)
+        if self.steps.wait and not self.steps.start:
+            # Nobody asked for a start: the ranks were there, and what is wrong with them is only told.
+            return self.recorder.report("failed", ExitCode.VERDICT_BAD, told, next_step="dspark-ops doctor")
         return self.recorder.report("restored", ExitCode.RESTORED, told)
 
     def _evidence(self) -> list[str]:
-        with self.recorder.phase("evidence") as note:
-            causes = list(first_errors(collect_logs(self.runners, self.recorder)))
-            note.detail = causes[0] if causes else "no error line in either log"
+        """The causes in the logs. Nothing that goes wrong here keeps a rank alive, nor does an impatient Ctrl-C."""
+        causes: list[str] = []
+        try:
+            with self.recorder.phase("evidence") as note:
+                causes = list(first_errors(collect_logs(self.runners, self.recorder)))
+                note.detail = causes[0] if causes else "no error line in either log"
+        except (DsparkError, OSError, KeyboardInterrupt) as second:
+            self.recorder.progress(f"no evidence: {getattr(second, 'message', str(second) or 'interrupted')}")
         return causes
 
     def _put_back(self) -> tuple[str | None, str | None]:
-        """(release that serves again or None, what could not be put back or None)."""
+        """(release that serves again or None, what could not be put back or None).
+
+        Raises:
+            StepFailedError: it did not come back, and its ranks could not be taken down again.
+        """
         before = self.opened.before
         if before is None:
             return None, None
+        if before == self.documents.release:
+            return None, f"release {before} served before and does not start now"
         try:
             with self.recorder.phase("put back"):
                 put_back(self.loaded, self.recorder, self.runners, before)
-        except (DsparkError, KeyboardInterrupt) as second:
-            why = getattr(second, "message", "interrupted")
+        except (DsparkError, OSError, KeyboardInterrupt) as second:
+            why = getattr(second, "message", str(second) or "interrupted")
+            with self.recorder.phase("undo again"):
+                take_down(self._applier.remove, self.recorder.progress)
             return None, f"release {before} served before and did not come back: {why}"
         return before, None
 
     def _give_back(self) -> tuple[list[str], list[str]]:
         """Whoever had to leave in this run comes back: (what is told, what is left)."""
-        if not self.evicted:
+        if not self.evicted and not self.inherited:
             return [], []
         with self.recorder.phase("give back") as note:
             outcome = give_back(self.loaded, self.recorder, self.opened.run, diff=self.diff)

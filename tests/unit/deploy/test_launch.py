@@ -14,6 +14,7 @@ from dspark_ops.ansible_run.events import PlayResult, TaskFailure
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
 from dspark_ops.deploy import apply, giving_back, launch, looking, returning, taking_down, transaction
+from dspark_ops.deploy import rollback as rollback_module
 from dspark_ops.deploy.apply import Documents, StepFailedError
 from dspark_ops.deploy.clearing import Clearing
 from dspark_ops.deploy.launch import Wishes
@@ -71,6 +72,8 @@ class Stage:
         self.gate: GateResult | None = None
         self.left: tuple[Restoration, ...] = ()
         self.plans: list[str] = []
+        self.dead: list[str | None] = []
+        self.owed: list[str] = []
 
     def run_playbook(self, name: str, _loaded: LoadedSite, **words: Any) -> PlayResult:
         tag = name if name == "stop.yml" else words["tags"][0]
@@ -102,6 +105,10 @@ class Stage:
         back = Restoration(node="head", key="container:hog", outcome="restored", sentence="runs again")
         return RestoreOutcome(restored=() if self.left else (back,), left=self.left)
 
+    def there(self) -> frozenset[str]:
+        ranks = [node.rank for node in self.observation.pair.nodes]
+        return frozenset(str(rank.label("release")) for rank in ranks if rank is not None)
+
     def read_back(self, _runners: object) -> ReadBack:
         found: dict[Role, EffectiveRank | None] = {}
         for role, spec in render_pair(self.loaded.site, self.loaded.profile).items():
@@ -124,8 +131,11 @@ def stage(loaded: LoadedSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         monkeypatch.setattr(module, "wait_ready", stage.wait_ready)
     for module in (launch, transaction):
         monkeypatch.setattr(module, "look_inside", lambda *_: None)
-    for module in (launch, transaction, returning):
+    for module in (transaction, returning):
         monkeypatch.setattr(module, "read_back", stage.read_back)
+    monkeypatch.setattr(transaction, "rank_failure", lambda *_: stage.dead.pop(0) if stage.dead else None)
+    monkeypatch.setattr(launch, "owed_lines", lambda *_: stage.owed)
+    monkeypatch.setattr(rollback_module, "_there", lambda _: stage.there())
     monkeypatch.setattr(looking, "observe", lambda *_: stage.observation)
     monkeypatch.setattr(transaction, "observe", lambda *_: stage.after_clearing or stage.observation)
     monkeypatch.setattr(
@@ -346,26 +356,161 @@ def test_a_run_after_a_killed_one_returns_to_what_served_before_both(stage: Stag
     assert f"release {served.id} serves again" in report.message
 
 
-def test_nothing_to_change_asks_nobody_and_notes_what_a_killed_run_did_not(stage: Stage) -> None:
+def serve(stage: Stage) -> str:
+    """The pair serves the site's own release, started by a run that ended well; its id."""
+    deploy(stage)
     specs = render_pair(stage.loaded.site, stage.loaded.profile)
-    stage.observation = seen(stage.loaded, head=rank_of(specs["head"]), worker=rank_of(specs["worker"]), canary=RIGHT)
-    write_open(
-        OpenRun(run="a" * 32, site="desk", verb="deploy", release=specs["head"].release, before=None, began_at=NOW)
-    )
+    release = store.load("desk", specs["head"].release)
+    assert release is not None
+    ranks = {role: rank_of(specs[role], release.start.epoch) for role in ROLES}
+    stage.observation = seen(stage.loaded, head=ranks["head"], worker=ranks["worker"], canary=RIGHT)
+    stage.steps.clear()
+    stage.plans.clear()
+    return release.id
+
+
+def cut_off(release: str, before: str | None) -> None:
+    """A run that did not end."""
+    write_open(OpenRun(run="a" * 32, site="desk", verb="deploy", release=release, before=before, began_at=NOW))
+
+
+def test_nothing_to_change_asks_nobody(stage: Stage) -> None:
+    release = serve(stage)
+    cut_off(release, None)
     report = deploy(stage)
     assert (report.verdict, report.exit_code, stage.steps, stage.plans) == ("unchanged", 0, [], [])
     assert read_open("desk") is None
-    assert store.current("desk") is not None
     assert deploy(stage, ensure=True).verdict == "unchanged"
+
+
+def test_checking_what_is_ensured_closes_no_record(stage: Stage) -> None:
+    cut_off(serve(stage), None)
+    assert deploy(stage, ensure=True, check=True).exit_code == 0
+    assert read_open("desk") is not None
+
+
+def test_what_answers_and_was_never_proven_is_proven_first(stage: Stage, make_site: SiteMaker) -> None:
+    """A run that was killed while its gate ran: the gate has the last word still."""
+    gated = make_site('gate.command=["gate"]')
+    specs = render_pair(stage.loaded.site, stage.loaded.profile)
+    stage.observation = seen(stage.loaded, head=rank_of(specs["head"]), worker=rank_of(specs["worker"]), canary=RIGHT)
+    cut_off(specs["head"].release, None)
+    stage.gate = gate_of("failed")
+    report = deploy(stage, gated, ensure=True)
+    assert report.exit_code == 5
+    assert stage.steps == ["stop.yml", "restore"]
+    assert store.current("desk") is None
+
+
+def test_ranks_that_nobody_of_us_left_half_way_are_only_told_of(stage: Stage) -> None:
+    specs = render_pair(stage.loaded.site, stage.loaded.profile)
+    stage.observation = seen(stage.loaded, head=rank_of(specs["head"]), worker=rank_of(specs["worker"]), canary=RIGHT)
+    stage.ends = [DIED]
+    report = deploy(stage)
+    assert (report.verdict, report.exit_code, stage.steps) == ("failed", 1, [])
+
+
+def test_a_put_back_that_fails_leaves_no_rank_alone(stage: Stage, served: Kept) -> None:
+    stage.ends = [DIED, DIED]
+    report = deploy(stage)
+    assert report.exit_code == 6
+    assert stage.steps == ["settle", "worker", "head", "stop.yml", "settle", "worker", "head", "stop.yml"]
+
+
+def test_a_failure_before_a_rank_after_a_killed_run_leaves_no_rank_of_that_run(stage: Stage, served: Kept) -> None:
+    specs = render_pair(stage.loaded.site, stage.loaded.profile)
+    cut_off(specs["head"].release, served.id)
+    stage.observation = seen(stage.loaded, worker=rank_of(specs["worker"]))
+    stage.clearing = Clearing(evict=(HOG,))
+    stage.outcome["evict"] = StepFailedError("it does not end")
+    report = deploy(stage, evict=True)
+    assert report.exit_code == 5
+    assert stage.steps == ["evict", "stop.yml", "settle", "worker", "head", "restore"]
+    assert f"release {served.id} serves again" in report.message
+
+
+def test_what_served_is_known_under_another_name_and_port(stage: Stage, served: Kept, make_site: SiteMaker) -> None:
+    """The completion was asked of a port where nobody listens: what runs is still what served."""
+    stage.observation = Observation(stage.observation.pair, CanaryAnswer(False, None, "connection refused"))
+    stage.ends = [DIED, READY]
+    report = deploy(stage, make_site("serve.api_port=8100", "model.served_name=other"))
+    assert report.exit_code == 5
+    assert f"release {served.id} serves again" in report.message
+
+
+def test_what_was_never_proven_is_not_what_served_before(stage: Stage, served: Kept, make_site: SiteMaker) -> None:
+    unproven = make_site("serve.max_num_seqs=2")
+    specs = render_pair(unproven.site, unproven.profile)
+    stage.observation = seen(unproven, head=rank_of(specs["head"]), worker=rank_of(specs["worker"]), canary=RIGHT)
+    cut_off(specs["head"].release, served.id)
+    stage.ends = [DIED, READY]
+    report = deploy(stage)
+    assert f"release {served.id} serves again" in report.message
+
+
+def test_a_return_that_fails_does_not_forget_where_to(stage: Stage, served: Kept) -> None:
+    cut_off("r-abcdef", served.id)
+    stage.observation = seen(stage.loaded)
+    stage.ends = [DIED]
+    report = rollback(stage.loaded, None, consent=stage.plans.append, progress=lambda _: None, wishes=Wishes())
+    assert report.exit_code == 6
+    opened = read_open("desk")
+    assert opened is not None
+    assert opened.before == served.id
+
+
+def test_after_a_killed_run_that_was_stopped_the_return_is_to_what_served(stage: Stage, served: Kept) -> None:
+    older = served.loaded
+    assert rollback_module.choose("desk", None, there=frozenset({"r-abcdef"})).id == served.id
+    store.ended("desk", served.id)
+    with pytest.raises(RefusedError):
+        rollback_module.choose(older.site.name, None, there=frozenset())
+
+
+@pytest.mark.parametrize("after", [0, 1], ids=["read back", "gate"])
+def test_a_rank_that_died_meanwhile_does_not_serve(stage: Stage, make_site: SiteMaker, after: int) -> None:
+    stage.gate = gate_of("passed")
+    stage.dead = [*[None] * after, "the rank on worker ended after it was ready"]
+    report = deploy(stage, make_site('gate.command=["gate"]'))
+    assert report.exit_code == 5
+    assert stage.steps[-1] == "stop.yml"
+
+
+@pytest.mark.parametrize("trouble", [OSError("no space left on device"), KeyboardInterrupt()], ids=["disk", "ctrl-c"])
+def test_no_trouble_with_the_evidence_keeps_a_rank_alive(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, trouble: BaseException
+) -> None:
+    def collect(*_: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(transaction, "collect_logs", collect)
+    stage.ends = [DIED]
+    report = deploy(stage)
+    assert stage.steps[-1] == "stop.yml"
+    assert report.exit_code == 5
+
+
+def test_an_error_of_another_kind_is_undone_too(stage: Stage) -> None:
+    stage.ends = [RuntimeError("a bug of ours")]
+    report = deploy(stage)
+    assert stage.steps[-1] == "stop.yml"
+    assert "RuntimeError: a bug of ours" in report.message
+
+
+def test_a_return_gives_back_whom_the_killed_run_let_go(stage: Stage) -> None:
+    release = serve(stage)
+    cut_off("r-abcdef", release)
+    stage.owed = ["head: owed their place: container:other"]
+    report = rollback(stage.loaded, None, consent=stage.plans.append, progress=lambda _: None, wishes=Wishes())
+    assert (report.exit_code, stage.steps) == (0, ["restore"])
+    assert "container:other" in report.message
+    assert report.next_step == "dspark-ops tenants restore"
 
 
 def test_rollback_returns_to_the_release_before_with_its_own_documents(
     stage: Stage, served: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deploy(stage)
-    specs = render_pair(stage.loaded.site, stage.loaded.profile)
-    stage.observation = seen(stage.loaded, head=rank_of(specs["head"]), worker=rank_of(specs["worker"]), canary=RIGHT)
-    stage.steps.clear()
+    serve(stage)
     sent: list[Mapping[str, Any]] = []
     plain = stage.run_playbook
     monkeypatch.setattr(apply, "run_playbook", lambda *a, **w: (sent.append(w["host_variables"]), plain(*a, **w))[1])
@@ -382,7 +527,7 @@ def test_rollback_returns_to_the_release_before_with_its_own_documents(
 
 
 def test_rollback_with_nothing_before_is_refused(stage: Stage) -> None:
-    deploy(stage)
+    serve(stage)
     with pytest.raises(RefusedError, match="no release to return to"):
         rollback(stage.loaded, None, consent=stage.plans.append, progress=lambda _: None, wishes=Wishes())
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dspark_ops.config.load import LoadedSite
-from dspark_ops.config.models import Role
+from dspark_ops.config.models import ROLES, Role
 from dspark_ops.deploy.observed import CanaryAnswer, Observation
 from dspark_ops.deploy.plan import DeployPlan, plan_deploy
 from dspark_ops.deploy.spec import RankSpec, render_pair
@@ -151,3 +151,14 @@ def test_what_could_not_be_told_is_no_ground_to_act(loaded: LoadedSite, change: 
     assert "worker" in caught.value.message
     assert "nothing was changed" in caught.value.message
     assert caught.value.exit_code == 3
+
+
+def test_a_new_port_that_somebody_else_holds_is_refused_although_a_rank_of_ours_runs(make_site: SiteMaker) -> None:
+    old = make_site()
+    specs = render_pair(old.site, old.profile)
+    ranks = {role: rank_of(specs[role], args=tuple(specs[role].command)) for role in ROLES}
+    held = (ListenerFacts(address="127.0.0.1", port=8000, process="vllm"), ListenerFacts(address="::", port=8100))
+    observation = seen(old, **ranks, canary=RIGHT, change={"head": {"listeners": held}})
+    assert plan(make_site("serve.max_num_seqs=3"), observation).action == "start"
+    with pytest.raises(RefusedError, match="port 8100"):
+        plan(make_site("serve.api_port=8100"), observation)

@@ -10,7 +10,7 @@ from dspark_ops.deploy.taking_down import take_down
 
 
 class Nodes:
-    """An applier whose nodes answer from a moment on; `removed` is the order in which ranks went."""
+    """Nodes that answer from a moment on; `removed` is the order in which ranks went."""
 
     def __init__(self, back_at_s: dict[Role, float]) -> None:
         self.back_at_s, self.now_s = back_at_s, 0.0
@@ -29,7 +29,7 @@ class Nodes:
 
 def down(nodes: Nodes) -> list[str]:
     said: list[str] = []
-    take_down(nodes, said.append, clock=lambda: nodes.now_s, sleep=nodes.sleep)  # type: ignore[arg-type]
+    take_down(nodes.remove, said.append, clock=lambda: nodes.now_s, sleep=nodes.sleep)
     return said
 
 
