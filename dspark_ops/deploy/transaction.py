@@ -11,6 +11,7 @@ from dspark_ops.deploy.apply import Applier, Documents, StepFailedError, collect
 from dspark_ops.deploy.clearing import refuse
 from dspark_ops.deploy.giving_back import give_back
 from dspark_ops.deploy.inside import look_inside
+from dspark_ops.deploy.looking import running_release
 from dspark_ops.deploy.observed import Observation, observe
 from dspark_ops.deploy.readiness import rank_failure, wait_ready
 from dspark_ops.deploy.returning import put_back
@@ -236,6 +237,7 @@ class Transaction:
         interrupted = isinstance(failure, KeyboardInterrupt)
         why = "interrupted" if interrupted else getattr(failure, "message", f"{type(failure).__name__}: {failure}")
         self.recorder.progress(f"undoing: {why}")
+        self.touched = self.touched or self._lost_what_served()
         if not self.touched and not self.evicted and not self.inherited:
             close_open(self.loaded.site.name)
             return self._untouched(failure, why)
@@ -260,6 +262,13 @@ class Transaction:
             left.append(f"a rank container may still run: {getattr(second, 'message', str(second) or 'interrupted')}")
             left.append("tenants that were asked to leave are still owed: `dspark-ops tenants restore`")
         return self._undone(_because(why, causes), after, left, interrupted=interrupted)
+
+    def _lost_what_served(self) -> bool:
+        """Whether what served before does not run any more though we did nothing to it: a node went away meanwhile."""
+        if self.opened.before is None:
+            return False
+        seen = observe(self.loaded.site, self.loaded.profile, self.runners)
+        return running_release(seen, self.loaded.site.name) != self.opened.before
 
     def _untouched(self, failure: BaseException, why: str) -> Report:
         told = f"{why}\nno rank was touched"

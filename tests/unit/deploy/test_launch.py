@@ -448,6 +448,16 @@ def test_what_was_never_proven_is_not_what_served_before(stage: Stage, served: K
     assert f"release {served.id} serves again" in report.message
 
 
+def test_a_node_that_went_away_meanwhile_took_what_served_with_it(stage: Stage, served: Kept) -> None:
+    """The head restarted while a tenant was evicted: its rank is gone, the worker's is alone."""
+    stage.clearing = Clearing(evict=(HOG,))
+    stage.outcome["evict"] = StepFailedError("evict: head could not be reached any more")
+    stage.after_clearing = seen(served.loaded, worker=stage.observation.pair.worker.rank)
+    report = deploy(stage, evict=True)
+    assert stage.steps == ["evict", "stop.yml", "settle", "worker", "head", "restore"]
+    assert f"release {served.id} serves again" in report.message
+
+
 def test_a_return_that_fails_does_not_forget_where_to(stage: Stage, served: Kept) -> None:
     cut_off("r-abcdef", served.id)
     stage.observation = seen(stage.loaded)
