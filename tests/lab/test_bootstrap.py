@@ -102,7 +102,9 @@ def test_from_unconfigured_ports_as_check_foretold_and_then_zero_changes(unconfi
     assert (check.rc, check.document()["changes"]) == (0, [])
 
 
-@pytest.mark.parametrize("phase", ["baseline ...", "fabric ...", pytest.param("settle ...", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "phase", ["baseline ...", *(pytest.param(late, marks=pytest.mark.soak) for late in ("fabric ...", "settle ..."))]
+)
 def test_a_bootstrap_that_is_killed_is_finished_by_the_next_one(unconfigured: Operator, phase: str) -> None:
     delay = 2.0 if phase.startswith(("baseline", "fabric")) else 0.5
     assert unconfigured.kill_at("bootstrap", phase, "--yes", delay_s=delay)
@@ -114,6 +116,7 @@ def test_a_bootstrap_that_is_killed_is_finished_by_the_next_one(unconfigured: Op
         assert "dspark-fabric-revert" not in unconfigured.on(role, "systemctl", "list-timers", "--all", check=False)
 
 
+@pytest.mark.soak
 def test_kills_in_the_phases_that_change_nothing_leave_nothing_to_finish(unconfigured: Operator) -> None:
     for phase in ("reach ...", "plan ..."):
         assert unconfigured.kill_at("bootstrap", phase, "--yes", delay_s=0.1 if phase.startswith("reach") else 1.0)

@@ -123,6 +123,7 @@ def test_stop_and_start_give_the_pair_back(serving: Operator) -> None:
     assert_serves(serving)
 
 
+@pytest.mark.soak
 def test_a_release_that_does_not_start_is_replaced_by_the_one_that_served(serving: Operator) -> None:
     assert_serves(serving)
     done = serving.run("deploy", "--yes", "--json", "--set", "model.path=/models/absent")
@@ -133,6 +134,7 @@ def test_a_release_that_does_not_start_is_replaced_by_the_one_that_served(servin
     assert_serves(serving)
 
 
+@pytest.mark.soak
 def test_a_deploy_that_is_killed_in_one_phase_after_the_other_is_finished_by_the_next_one(operator: Operator) -> None:
     """Each run begins on what the killed one before it left."""
     operator.run("stop", "--yes", "--remove")

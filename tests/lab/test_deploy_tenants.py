@@ -58,6 +58,7 @@ def test_refused_then_by_consent_evicted_and_given_back(operator: Operator, pair
         assert (again.rc, again.document()["changes"]) == (0, []), again
 
 
+@pytest.mark.soak
 def test_a_deploy_that_fails_gives_the_tenant_back_by_itself(operator: Operator, pair: RehearsalPair) -> None:
     operator.run("stop", "--yes", "--remove")
     nodes = Nodes(pair.ssh_config)
