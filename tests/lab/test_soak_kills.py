@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
+from dspark_ops.config.load import load_site
 from tests.lab.conftest import RehearsalPair
 from tests.lab.node_power import power_cycle
-from tests.lab.operator_cli import HOSTS, Operator, wait_for_line
+from tests.lab.operator_cli import HOSTS, RANK, Operator, wait_for_line
 from tests.lab.real_tenants import Nodes, container
 
 pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(900)]
@@ -34,43 +37,47 @@ EVICTING = (
     "--set",
     "tenants.large_memory_gib=0.1",
 )
+GATE = ("--set", 'gate.command=["/bin/sleep", "4"]')
+Verb = Literal["deploy", "rollback"]
 Harm = Literal["kill", "cut", "restart head", "restart worker"]
+HARMS: tuple[Harm, ...] = ("kill", "cut", "restart head", "restart worker")
+
+#: Every phase of a deploy that has all of them, and so many seconds into it: in the midst of the work, where a phase
+#: has a midst.
+PHASES = {
+    "image": 3.0,
+    "evict": 1.5,
+    "settle": 1.5,
+    "memory": 0.1,
+    "worker": 1.6,
+    "head": 1.6,
+    "ready": 4.0,
+    "effective": 0.1,
+    "gate": 1.0,
+}
 
 
 @dataclass(frozen=True)
 class Point:
-    """Harm, so many seconds after a line of the progress; then the verb that has to put everything in order."""
+    """Harm, so many seconds after a phase began; then the verb that has to put everything in order."""
 
     harm: Harm
-    marker: str
+    phase: str
     delay_s: float
-    next_verb: Literal["deploy", "rollback"]
+    next_verb: Verb
 
     def __str__(self) -> str:
-        return f"{self.harm} at {self.marker.removesuffix(' ...')}, then {self.next_verb}".replace(" ", "-")
+        return f"{self.harm} at {self.phase}, then {self.next_verb}".replace(" ", "-")
 
 
-POINTS = (
-    Point("kill", "observe ...", 0.2, "deploy"),
-    Point("kill", "evict ...", 1.5, "deploy"),
-    Point("kill", "evict ...", 3.0, "rollback"),
-    Point("kill", "settle ...", 1.5, "rollback"),
-    Point("kill", "memory ...", 0.1, "deploy"),
-    Point("kill", "worker ...", 1.8, "rollback"),
-    Point("kill", "head ...", 1.8, "deploy"),
-    Point("kill", "ready ...", 4.0, "rollback"),
-    Point("kill", "effective ...", 0.1, "deploy"),
-    Point("cut", "evict ...", 1.5, "deploy"),
-    Point("cut", "settle ...", 1.5, "rollback"),
-    Point("cut", "worker ...", 1.5, "deploy"),
-    Point("cut", "ready ...", 3.0, "deploy"),
-    Point("restart head", "evict ...", 1.5, "deploy"),
-    Point("restart worker", "settle ...", 1.0, "deploy"),
-    Point("restart head", "worker ...", 1.5, "rollback"),
-    Point("restart worker", "head ...", 1.5, "deploy"),
-    Point("restart worker", "ready ...", 4.0, "rollback"),
-    Point("restart head", "ready ...", 8.0, "deploy"),
-)
+def points() -> Iterator[Point]:
+    """Each harm in each phase, the verbs by turns. Without an image nothing served before: nothing to return to."""
+    yield Point("kill", "observe", 0.2, "deploy")
+    yield Point("kill", "evict", 3.0, "rollback")
+    for row, (phase, delay_s) in enumerate(PHASES.items()):
+        for column, harm in enumerate(HARMS):
+            verb: Verb = "deploy" if phase == "image" or (row + column) % 2 else "rollback"
+            yield Point(harm, phase, delay_s, verb)
 
 
 def tenant_of(operator: Operator) -> dict[str, object]:
@@ -107,32 +114,44 @@ def do_harm(operator: Operator, point: Point, process: subprocess.Popen[str]) ->
         power_cycle(point.harm.removeprefix("restart "))
 
 
-@pytest.mark.parametrize("point", POINTS, ids=str)
+def begins_serving(operator: Operator, point: Point) -> str | None:
+    """The pair as the trial wants it: a release serves; for `image` none does, and the worker lacks the image."""
+    operator.run("tenants restore", "--yes")
+    if point.phase == "image":
+        assert operator.run("stop", "--yes").rc == 0
+        operator.on("worker", "docker", "image", "rm", "--force", load_site(operator.site).site.image.id)
+        return None
+    if operator.run("status").rc != 0:
+        assert operator.run("deploy", "--yes", *FIRST).rc == 0
+    return serves(operator)
+
+
+@pytest.mark.parametrize("point", list(points()), ids=str)
 def test_the_next_run_ends_clean_and_the_tenant_comes_back(
     operator: Operator, pair: RehearsalPair, point: Point
 ) -> None:
-    operator.run("tenants restore", "--yes")
-    if operator.run("status").rc != 0:
-        assert operator.run("deploy", "--yes", *FIRST).rc == 0
-    before = serves(operator)
-    other = SECOND if "--max-num-seqs=6" in operator.on("head", "docker", "inspect", "dspark-rank") else FIRST
+    before = begins_serving(operator, point)
+    other = SECOND if before and "--max-num-seqs=6" in operator.on("head", "docker", "inspect", RANK) else FIRST
+    words = (*other, *EVICTING, *(GATE if point.phase == "gate" else ()))
     nodes = Nodes(pair.ssh_config)
     with container(nodes, "head", name=TENANT, mib=300) as tenant:
         as_it_was = tenant_of(operator)
-        process = operator.begin("deploy", "--yes", *other, *EVICTING)
-        assert wait_for_line(process, point.marker, 300), f"the deploy ended before {point.marker!r}"
+        process = operator.begin("deploy", "--yes", *words)
+        assert wait_for_line(process, f"{point.phase} ...", 300), f"the deploy ended before {point.phase!r}"
         time.sleep(point.delay_s)
         do_harm(operator, point, process)
         ended = process.wait(timeout=400)
+        sys.stderr.write(f"\n{point}: that deploy ended with {ended}, ")
         if point.harm != "kill":
             assert ended in (0, 3, 5, 6), ended
         if ended in (0, 5):
             both_or_neither(operator)
-        if ended == 5:
+        if ended == 5 and before:
             assert serves(operator) == before
 
-        words = (*other, *EVICTING) if point.next_verb == "deploy" else ()
-        following = operator.run(point.next_verb, "--yes", *words)
+        began = time.monotonic()
+        following = operator.run(point.next_verb, "--yes", *(words if point.next_verb == "deploy" else ()))
+        sys.stderr.write(f"the {point.next_verb} with {following.rc} in {time.monotonic() - began:.0f} s ")
         assert following.rc == 0, following
         after = serves(operator)
         if point.next_verb == "rollback" and ended not in (0, 5):
