@@ -5,13 +5,13 @@ from __future__ import annotations
 import typer
 
 from dspark_ops.cli.options import DEFAULT_SITE, JsonOption, SetOption, SiteOption, emit
-from dspark_ops.cli.tenants_change import evict, restore
+from dspark_ops.cli.tenants_change import evict, forget, restore
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Others on the GPU or with large memory: list, evict, restore.",
+    help="Others on the GPU or with large memory: list, evict, restore, forget.",
 )
 
 
@@ -49,3 +49,4 @@ def list_(site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False, override
 
 app.command()(evict)
 app.command()(restore)
+app.command()(forget)

@@ -1,4 +1,4 @@
-"""`dspark-ops tenants evict` and `restore`: stopped by consent, given back exactly."""
+"""`dspark-ops tenants evict`, `restore` and `forget`: stopped by consent, given back exactly, or not owed any more."""
 
 from __future__ import annotations
 
@@ -82,6 +82,33 @@ def restore(
         consent=lambda plan: consent(plan, yes=yes),
         progress=progress_printer(),
         start_processes=start_processes,
+        check=check,
+        diff=diff,
+    )
+    raise typer.Exit(finish(report, as_json=as_json))
+
+
+def forget(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY", help="As KEY or head/KEY; a restore names them.")],
+    site: SiteOption = DEFAULT_SITE,
+    check: CheckOption = False,
+    diff: DiffOption = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """Say that evicted tenants are not owed any more. Our own changes are taken back; nobody is started.
+
+    Exit 4: a key that nothing is owed to. 6: a change of ours could not be taken back; that tenant stays owed.
+    """
+    from dspark_ops.config.load import load_site
+    from dspark_ops.tenants.forget import forget_verb
+
+    report = forget_verb(
+        load_site(site, overrides=overrides or ()),
+        keys=tuple(keys),
+        consent=lambda plan: consent(plan, yes=yes),
+        progress=progress_printer(),
         check=check,
         diff=diff,
     )

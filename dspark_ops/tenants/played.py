@@ -18,6 +18,8 @@ from dspark_ops.report.recorder import Recorder
 
 PLAYBOOK = "tenants.yml"
 EVICT, RESTORE = "Evict the tenants", "Bring back the tenants that are owed"
+FORGET = "Forget the tenants that were named"
+_TASKS = {"evict": EVICT, "restore": RESTORE, "forget": FORGET}
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def play(
     Raises:
         StepFailedError: a tenant could not be stopped or a node was lost; the message is the node's own.
     """
-    listener = Listener(EVICT if tag == "evict" else RESTORE)
+    listener = Listener(_TASKS[tag])
     result = run_playbook(
         PLAYBOOK,
         loaded,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from dspark_ops.config.models import Role
+from dspark_ops.config.models import ROLES, Role
+from dspark_ops.errors import NoVerdictError, RefusedError
 from dspark_ops.facts.model import Fact
 from dspark_ops.tenants.model import TenantKind
 from dspark_ops.transport.base import Files, NodeReading, Probe
@@ -17,7 +18,7 @@ SCHEMA = "dspark-ops/tenant/v1"
 # A record's name ends with its number; the environment of a process, beside it, is never asked for.
 PROBES: tuple[Probe, ...] = (Files("tenants.records", (f"{FOLDER}/*[0-9].json",), root=True, max_bytes=1 << 20),)
 
-RecordState = Literal["intended", "stopped", "restored", "ended", "superseded"]
+RecordState = Literal["intended", "stopped", "restored", "ended", "superseded", "forgotten"]
 OWED: tuple[RecordState, ...] = ("intended", "stopped")
 
 
@@ -25,8 +26,8 @@ class EvictionRecord(Fact):
     """One eviction as the node remembers it.
 
     state: intended (recorded, perhaps not stopped: the run was cut off), stopped, restored, ended (never brought back),
-    superseded (a later record tells of it). by_hand: it was started by hand, so it starts again only by consent.
-    command: of such a process. path: of the record on the node.
+    superseded (a later record tells of it), forgotten (the operator said that it is not owed any more). by_hand: it was
+    started by hand, so it starts again only by consent. command: of such a process. path: of the record on the node.
     """
 
     run: str
@@ -105,6 +106,39 @@ def read_records(reading: NodeReading) -> tuple[EvictionRecord, ...] | None:
     if len(whole) != len(found):
         return None
     return tuple(sorted(whole, key=lambda record: (str(record.intended_at), record.run, record.n)))
+
+
+def owed_on_both(readings: Mapping[Role, NodeReading]) -> dict[Role, tuple[EvictionRecord, ...]]:
+    """What is to be brought back on each node.
+
+    Raises:
+        NoVerdictError: of a node it could not be read.
+    """
+    found = owed(readings)
+    unread = [role for role in ROLES if found[role] is None]
+    if unread:
+        raise NoVerdictError(
+            f"{' and '.join(unread)}: the records of evicted tenants in {FOLDER} cannot be read, or one of "
+            "them is not whole; nothing was changed",
+            hint=f"look at {FOLDER} there as root",
+        )
+    return {role: tuple(found[role] or ()) for role in ROLES}
+
+
+def meant_by(
+    owed: Mapping[Role, Sequence[EvictionRecord]], keys: Sequence[str]
+) -> dict[Role, tuple[EvictionRecord, ...]]:
+    """Of what is owed, what the keys mean, as `head/KEY` or on either node.
+
+    Raises:
+        RefusedError: a key that nothing is owed to.
+    """
+    known = {name for role, found in owed.items() for r in found for name in (r.key, f"{role}/{r.key}")}
+    unknown = [key for key in keys if key not in known]
+    if unknown:
+        there = ", ".join(sorted(f"{role}/{r.key}" for role, found in owed.items() for r in found)) or "nothing"
+        raise RefusedError(f"{', '.join(unknown)}: nothing is owed to it; owed: {there}")
+    return {role: tuple(r for r in found if r.key in keys or f"{role}/{r.key}" in keys) for role, found in owed.items()}
 
 
 def owed(readings: Mapping[Role, NodeReading]) -> dict[Role, tuple[EvictionRecord, ...] | None]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from dspark_ops.ansible_run.lock import site_lock
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
 from dspark_ops.deploy.apply import StepFailedError
 from dspark_ops.deploy.reach import reach
-from dspark_ops.errors import NoVerdictError, RefusedError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.facts.model import Fact
 from dspark_ops.report.models import Report
@@ -17,7 +16,6 @@ from dspark_ops.report.recorder import Progress, Recorder
 from dspark_ops.tenants import records
 from dspark_ops.tenants.plan import render_restore
 from dspark_ops.tenants.played import Told, play
-from dspark_ops.tenants.records import EvictionRecord
 from dspark_ops.transport.ssh import read_pair
 
 _TIMEOUT_S = 900.0
@@ -109,9 +107,9 @@ def restore_verb(
     with site_lock(loaded.site.name, on_wait=progress):
         with recorder.phase("reach") as note:
             reach(loaded.site, recorder)
-            owed = _owed(loaded)
+            owed = records.owed_on_both(read_pair(loaded.site, records.PROBES))
             note.detail = f"{sum(len(found) for found in owed.values())} owed"
-        chosen = _chosen(owed, keys)
+        chosen = records.meant_by(owed, keys) if keys else owed
         if not any(chosen.values()):
             return recorder.report("unchanged", ExitCode.OK, "nothing is owed on either node; zero changes")
         if not check:
@@ -129,31 +127,6 @@ def restore_verb(
                 left=["what was not brought back stays on record on its node"],
             )
         return _judged(recorder, done, check=check)
-
-
-def _owed(loaded: LoadedSite) -> dict[Role, tuple[EvictionRecord, ...]]:
-    found = records.owed(read_pair(loaded.site, records.PROBES))
-    unread = [role for role in ROLES if found[role] is None]
-    if unread:
-        raise NoVerdictError(
-            f"{' and '.join(unread)}: the records of evicted tenants in {records.FOLDER} cannot be read, or one of "
-            "them is not whole; nothing was changed",
-            hint=f"look at {records.FOLDER} there as root",
-        )
-    return {role: tuple(found[role] or ()) for role in ROLES}
-
-
-def _chosen(
-    owed: Mapping[Role, Sequence[EvictionRecord]], keys: Sequence[str]
-) -> dict[Role, tuple[EvictionRecord, ...]]:
-    if not keys:
-        return {role: tuple(found) for role, found in owed.items()}
-    known = {name for role, found in owed.items() for r in found for name in (r.key, f"{role}/{r.key}")}
-    unknown = [key for key in keys if key not in known]
-    if unknown:
-        there = ", ".join(sorted(name for name in known if "/" in name.partition(":")[0])) or "nothing"
-        raise RefusedError(f"{', '.join(unknown)}: nothing is owed to it; owed: {there}")
-    return {role: tuple(r for r in found if r.key in keys or f"{role}/{r.key}" in keys) for role, found in owed.items()}
 
 
 def _judged(recorder: Recorder, done: RestoreOutcome, *, check: bool) -> Report:

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: stops tenants at their owner, records them first, and brings them back exactly."""
+"""Ansible module: stops tenants at their owner, records them first, brings them back exactly, or forgets them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.module_utils import dspark_tenant_records as records
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dspark_tenant_forgetting import forget_named
 from ansible.module_utils.dspark_tenant_rules import TenantError
 from ansible.module_utils.dspark_tenant_transactions import OWNERS, Limits, Result, evict, restore
 
@@ -20,11 +21,12 @@ description:
   - V(evict) stops exactly the tenants that were shown, at their owner, in order, and ends with the first that fails.
   - Each is recorded on the node before it is touched, and is done when MemAvailable has grown by what it held.
   - V(restore) brings back what the records say is owed; what cannot be is told and stays owed.
+  - V(forget) takes back what keeps the tenants of the named records from starting, starts none, settles the records.
 options:
   state:
     description: What to do.
     type: str
-    choices: [evict, restore]
+    choices: [evict, restore, forget]
     required: true
   tenants:
     description: The tenants of this node, as `tenants list` tells them; with V(evict).
@@ -37,6 +39,11 @@ options:
     default: ""
   keys:
     description: With V(restore), only these; empty for all that is owed.
+    type: list
+    elements: str
+    default: []
+  records:
+    description: With V(forget), the names of the records that were shown, as V(RUN-1.json); empty for none.
     type: list
     elements: str
     default: []
@@ -105,6 +112,14 @@ def restore_all(module: AnsibleModule, limits: Limits) -> list[Result]:
     ]
 
 
+def forget_all(module: AnsibleModule, limits: Limits) -> list[Result]:
+    """The records that were shown and are still owed."""
+    return forget_named(module.params["records"], limits)
+
+
+WORK = {"evict": evict_all, "restore": restore_all, "forget": forget_all}
+
+
 def told(results: list[Result]) -> dict[str, Any]:
     """The results as the answer of the module: the tenants, one line, and the diff."""
     changed = [result for result in results if result.changed]
@@ -120,10 +135,11 @@ def told(results: list[Result]) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["evict", "restore"], "required": True},
+            "state": {"type": "str", "choices": list(WORK), "required": True},
             "tenants": {"type": "list", "elements": "dict", "default": []},
             "run": {"type": "str", "default": ""},
             "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "records": {"type": "list", "elements": "str", "default": []},
             "timeout_s": {"type": "int", "default": 30},
             "return_timeout_s": {"type": "int", "default": 120},
             "kill_consent": {"type": "bool", "default": False},
@@ -141,7 +157,7 @@ def main() -> None:
         check=module.check_mode,
         folder=Path(asked["folder"]),
     )
-    work = evict_all if asked["state"] == "evict" else restore_all
+    work = WORK[asked["state"]]
     try:
         if module.check_mode:
             results = work(module, limits)

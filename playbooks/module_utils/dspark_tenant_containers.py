@@ -157,7 +157,8 @@ def missing(recorded: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str]]
         if found is None:
             left.append(
                 f"container {member['name']} ({member['id'][:12]}) was removed by somebody meanwhile; create it again "
-                "by its own means [tenant.removed]"
+                "by its own means if it is still wanted, then `dspark-ops tenants forget KEY`, as nothing else is owed "
+                "to it [tenant.removed]"
             )
             continue
         if _policy(found)[0] == "no" and member["policy"] != "no":
@@ -186,6 +187,44 @@ def put_back(recorded: dict[str, Any], steps: list[tuple[str, str]]) -> None:
                 if condition == "service_healthy" and service in by_service:
                     _wait_healthy(by_service[service])
             must("docker", "start", identity)
+
+
+def hold(recorded: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is left of our own changes, as steps that take them back and start nothing."""
+    return [step for step in missing(recorded)[0] if step[0] == "policy"]
+
+
+def let_go(recorded: dict[str, Any]) -> None:
+    """Give each container that is still there its policy back; `docker update` starts nothing."""
+    put_back(recorded, hold(recorded))
+
+
+def freed(recorded: dict[str, Any]) -> dict[str, Any]:
+    """How they will be without our changes, for the diff under check mode."""
+    ours = {identity for _verb, identity in hold(recorded)}
+    told = describe(recorded)
+    for member in recorded["members"]:
+        found = inspect(member["id"])
+        if found is not None and member["id"] in ours:
+            policy = restart_argument(member["policy"], member["retries"])
+            told[f"container {member['name']}"] = f"{_state(found)}, restart {policy}"
+    return told
+
+
+def stays(recorded: dict[str, Any]) -> list[str]:
+    """How each is left when nothing is owed to it any more, in words."""
+    told = []
+    for member in recorded["members"]:
+        found = inspect(member["id"])
+        if found is None:
+            told.append(f"container {member['name']} was removed, so nothing of ours is on it")
+            continue
+        policy = restart_argument(*_policy(found))
+        later = ", which Docker starts when the machine or the Engine starts" if policy == "always" else ""
+        told.append(
+            f"container {member['name']} is {_state(found)} and was not started; restart policy {policy}{later}"
+        )
+    return told
 
 
 def _wait_healthy(member: dict[str, Any]) -> None:

@@ -199,6 +199,27 @@ def _alike(recorded: dict[str, Any], table: dict[int, dict[str, Any]]) -> list[i
     return found
 
 
+def hold(_recorded: dict[str, Any]) -> list[tuple[str, str]]:
+    """A process that was ended left nothing of ours behind."""
+    return []
+
+
+def let_go(_recorded: dict[str, Any]) -> None:
+    """There is nothing to take back."""
+
+
+def freed(recorded: dict[str, Any]) -> dict[str, Any]:
+    """How it will be, for the diff under check mode: as it is."""
+    return describe(recorded)
+
+
+def stays(recorded: dict[str, Any]) -> list[str]:
+    """How it is left when nothing is owed to it any more, in words."""
+    now = again(recorded)
+    how = f"it runs as pid {now}" if now else "it was not started; its command stays in the record"
+    return [f"{how}, nothing of ours was left behind"]
+
+
 def same(recorded: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two records tell of one process."""
     return _roots(recorded)[1] == _roots(other)[1] or _roots(recorded)[0] == _roots(other)[0]

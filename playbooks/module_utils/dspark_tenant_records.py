@@ -1,8 +1,9 @@
 """Tenants: what is owed to whom, on the node where it was stopped, written before it was.
 
 One file per eviction, `RUN-N.json`, for root alone. States: intended (written, nothing done yet), stopped, restored;
-ended for what is never brought back, superseded when a later record tells of the same tenant. The environment of a
-process lies beside it in `RUN-N.env.json` and does not leave the node.
+ended for what is never brought back, superseded when a later record tells of the same tenant, forgotten when the
+operator says that it is not owed any more. The environment of a process lies beside it in `RUN-N.env.json` and does
+not leave the node.
 """
 
 from __future__ import annotations

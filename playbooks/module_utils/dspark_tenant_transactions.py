@@ -32,7 +32,8 @@ _STEADY_KIB = 64 * 1024
 @dataclass
 class Result:
     """What became of one tenant. outcome of an eviction: evicted, gone, changed, refused, still-runs, respawned,
-    not-returned, failed; of a restore: restored, back, left. consent: it is left for want of a consent alone."""
+    not-returned, failed; of a restore: restored, back, left; of a word that it is not owed any more: forgotten, left.
+    consent: it is left for want of a consent alone."""
 
     key: str
     kind: str
@@ -49,7 +50,7 @@ class Result:
     @property
     def failed(self) -> bool:
         """Whether the caller must not go on."""
-        return self.outcome not in ("evicted", "gone", "restored", "back", "left")
+        return self.outcome not in ("evicted", "gone", "restored", "back", "left", "forgotten")
 
 
 @dataclass

@@ -140,13 +140,18 @@ def pids(recorded: dict[str, Any]) -> set[int]:
 
 def describe(recorded: dict[str, Any]) -> dict[str, Any]:
     """How they are now, for the diff."""
+    return {name: f"{how}, {_may(held)}" for name, how, held in _now(recorded)}
+
+
+def _now(recorded: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Name, state and whether our drop-in is there, of each unit; one that is not loaded may still be held."""
     manager = Manager(recorded)
-    if not manager.runs:
-        return {unit["name"]: "its manager does not run" for unit in recorded["units"]}
-    return {
-        unit["name"]: f"{manager.show(unit['name']).get('ActiveState')}, {_may(Path(unit['drop_in']).exists())}"
-        for unit in recorded["units"]
-    }
+    runs = manager.runs
+    found = []
+    for unit in recorded["units"]:
+        how = manager.show(unit["name"]).get("ActiveState") if runs else "its manager does not run"
+        found.append((unit["name"], str(how), Path(unit["drop_in"]).exists()))
+    return found
 
 
 def stopped(recorded: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +207,10 @@ def missing(recorded: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str]]
             steps.append(("allow", name))
         if found.get("LoadState") == "not-found":
             if not unit["transient"]:
-                left.append(f"the file of {name} was removed by somebody meanwhile [tenant.removed]")
+                left.append(
+                    f"the file of {name} was removed by somebody meanwhile; put it there again, or say with "
+                    "`dspark-ops tenants forget KEY` that it is not to come back [tenant.removed]"
+                )
                 continue
             steps.append(("define", name))
         if unit["active"] in ACTIVE and found.get("ActiveState") not in ACTIVE:
@@ -217,11 +225,7 @@ def put_back(recorded: dict[str, Any], steps: list[tuple[str, str]]) -> None:
     for verb, name in steps:
         unit = units[name]
         if verb == "allow":
-            path = Path(unit["drop_in"])
-            remove_durably(path)
-            if not unit["folder_was_there"]:
-                with contextlib.suppress(OSError):
-                    path.parent.rmdir()
+            _allow(unit)
         elif verb == "define":
             _define(manager, unit)
     manager.ask("daemon-reload")
@@ -229,6 +233,45 @@ def put_back(recorded: dict[str, Any], steps: list[tuple[str, str]]) -> None:
         # Where it has failed often enough, it may not start; one that is not loaded has not.
         manager.attempt("reset-failed", "--", name)
         manager.ask("start", "--", name, timeout_s=_START_WAIT_S)
+
+
+def _allow(unit: dict[str, Any]) -> None:
+    """Remove our drop-in, and its folder where it was not there before and holds nothing else."""
+    path = Path(unit["drop_in"])
+    remove_durably(path)
+    if not unit["folder_was_there"]:
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+
+
+def hold(recorded: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is left of our own changes, as steps that take them back and start nothing."""
+    return [("allow", unit["name"]) for unit in recorded["units"] if Path(unit["drop_in"]).exists()]
+
+
+def let_go(recorded: dict[str, Any]) -> None:
+    """Remove the drop-ins; a manager that runs is told each time, also of what a killed run has removed unsaid."""
+    for unit in recorded["units"]:
+        if Path(unit["drop_in"]).exists():
+            _allow(unit)
+    manager = Manager(recorded)
+    if manager.runs:
+        manager.ask("daemon-reload")
+
+
+def freed(recorded: dict[str, Any]) -> dict[str, Any]:
+    """How they will be without our changes, for the diff under check mode."""
+    return {name: f"{how}, {_may(held=False)}" for name, how, _held in _now(recorded)}
+
+
+def stays(recorded: dict[str, Any]) -> list[str]:
+    """How each is left when nothing is owed to it any more, in words."""
+    told = []
+    enablement = {unit["name"]: unit["enablement"] for unit in recorded["units"]}
+    for name, how, _held in _now(recorded):
+        later = f"; its enablement ({enablement[name]}) was never touched" if enablement[name] else ""
+        told.append(f"{name}: {how}; it may start again and was not started{later}")
+    return told
 
 
 def _define(manager: Manager, unit: dict[str, Any]) -> None:

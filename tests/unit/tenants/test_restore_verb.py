@@ -64,7 +64,7 @@ def test_the_environment_of_a_process_is_never_asked_for() -> None:
 
 
 def test_what_is_owed_is_what_was_not_given_back() -> None:
-    states = ("stopped", "restored", "intended", "ended", "superseded")
+    states = ("stopped", "restored", "intended", "ended", "superseded", "forgotten")
     head = reading("head", *(record(state=state, n=n) for n, state in enumerate(states)))
     found = records.owed({"head": head, "worker": reading("worker")})
     assert [r.state for r in found["head"] or ()] == ["stopped", "intended"]
