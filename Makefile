@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test unit lab-test soak lint format docs bench clean
+.PHONY: setup demo test unit lab-test soak mutation fuzz lint format docs bench clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,14 @@ soak: setup
 	$(BIN)/dspark-ops lab up --install-prerequisites
 	$(BIN)/python -m pytest tests/lab -m soak -q -s
 
+# Each rule of the doctor broken in turn; at least 98 % must be noticed by a fixture. Two minutes on one core.
+mutation: setup
+	$(BIN)/python -m tests.mutation.run $(if $(ONLY),--only $(ONLY))
+
+# A million inputs to the parsers of what a host prints; some minutes on one core.
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.run $(if $(SECONDS),--seconds $(SECONDS))
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,9 +53,11 @@ format: setup
 docs: setup
 	$(BIN)/python docs/generate.py
 
-# The second needs the rehearsal pair: make bench SITE=path/to/site.yml
+# Those with a site need the rehearsal pair: make bench SITE=path/to/site.yml
 bench: setup
 	$(BIN)/python benchmarks/help_latency.py
+	$(BIN)/python benchmarks/doctor_sixteen.py
+	$(if $(SITE),$(BIN)/python benchmarks/doctor_wall.py $(SITE))
 	$(if $(SITE),$(BIN)/python benchmarks/fabric_show.py $(SITE))
 
 clean:
