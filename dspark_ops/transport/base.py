@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from dspark_ops.transport.clean import clean_text
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,17 @@ class Links:
 
 @dataclass(frozen=True)
 class Http:
-    """One HTTP request made on the node itself, so that a service bound to its loopback can be read."""
+    """One HTTP request made on the node itself, so that a service bound to its loopback can be read.
+
+    late: after all others have ended.
+    """
 
     id: str
     url: str
     body: Mapping[str, Any] | None = None
     timeout_s: float = 5.0
     max_bytes: int = 262144
+    late: bool = False
 
     def wire(self) -> dict[str, Any]:
         return {
@@ -110,6 +116,7 @@ class Http:
             "body": None if self.body is None else dict(self.body),
             "timeout_s": self.timeout_s,
             "max_bytes": self.max_bytes,
+            "late": self.late,
         }
 
 
@@ -124,7 +131,42 @@ class Filesystem:
         return {"kind": "filesystem", "id": self.id, "path": self.path}
 
 
-Probe = Command | ForEach | Files | Links | Http | Filesystem
+@dataclass(frozen=True)
+class LogScan:
+    """Read what a program prints line by line on the node and bring back only the lines that are known.
+
+    marks: (name, words, pattern): a line that holds the words and in which the regular expression is found counts for
+    the name. Never more than max_bytes are read, nor for longer than timeout_s; then the end is looked at as well, by
+    tail_argv, and the answer says that it was cut. keep: lines brought back of each name, half of them the first ones.
+    Every line begins with a time stamp that sorts as text.
+    """
+
+    id: str
+    argv: tuple[str, ...]
+    marks: tuple[tuple[str, str, str], ...]
+    tail_argv: tuple[str, ...] = ()
+    timeout_s: float = 1.0
+    max_bytes: int = 256 << 20
+    keep: int = 6
+    max_lines: int = 200
+    root: bool = False
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "kind": "log_scan",
+            "id": self.id,
+            "argv": list(self.argv),
+            "tail_argv": list(self.tail_argv),
+            "marks": [list(mark) for mark in self.marks],
+            "timeout_s": self.timeout_s,
+            "max_bytes": self.max_bytes,
+            "keep": self.keep,
+            "max_lines": self.max_lines,
+            "root": self.root,
+        }
+
+
+Probe = Command | ForEach | Files | Links | Http | Filesystem | LogScan
 
 
 class ProbeResult(BaseModel):
@@ -132,7 +174,8 @@ class ProbeResult(BaseModel):
 
     command: rc, stdout, stderr. files and links: `files`, path to content or target; for each: name to
     output. http: rc is the status,
-    stdout the body. filesystem: numbers {"total_bytes", "free_bytes"}.
+    stdout the body. filesystem: numbers {"total_bytes",
+    "free_bytes", "total_files", "free_files"}. log scan: stdout is a JSON document.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -145,6 +188,16 @@ class ProbeResult(BaseModel):
     files: dict[str, str] | None = None
     numbers: dict[str, int] | None = None
     elapsed_s: float = 0.0
+
+    @field_validator("error", "stdout", "stderr")
+    @classmethod
+    def _clean(cls, text: str | None) -> str | None:
+        return None if text is None else clean_text(text)
+
+    @field_validator("files")
+    @classmethod
+    def _clean_files(cls, files: dict[str, str] | None) -> dict[str, str] | None:
+        return None if files is None else {clean_text(path): clean_text(text) for path, text in files.items()}
 
     @property
     def ok(self) -> bool:
@@ -159,7 +212,10 @@ class ProbeResult(BaseModel):
 
 
 class NodeReading(BaseModel):
-    """One round trip to one node. reachable is False when the session itself failed: then nothing is known."""
+    """One round trip to one node. reachable is False when the session itself failed: then nothing is known.
+
+    clock_offset_s: the node's clock minus the control host's, true within clock_uncertainty_s; None when not known.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -172,6 +228,8 @@ class NodeReading(BaseModel):
     hostname: str | None = None
     clock_s: float | None = None
     clock_error_s: float | None = None
+    clock_offset_s: float | None = None
+    clock_uncertainty_s: float | None = None
     results: dict[str, ProbeResult] = {}
     elapsed_s: float = 0.0
 

@@ -7,11 +7,13 @@ library of Python 3.9 or newer and nothing of this package. It writes nothing on
 from __future__ import annotations
 
 import base64
+import contextlib
 import glob
 import json
 import os
 import pwd
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -46,21 +48,47 @@ def run_command(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
         argv = ["sudo", "-n", *argv]
     env = dict(os.environ, LC_ALL="C.UTF-8", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=probe["timeout_s"],
-            env=env,
-            check=False,
-        )
+        rc, out, err = output_of(argv, env, probe["timeout_s"])
     except FileNotFoundError:
         return {"error": "no such program: " + argv[0]}
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {probe['timeout_s']:g} s: {' '.join(argv)}"}
     except OSError as error:
         return {"error": str(error)}
-    return {"rc": done.returncode, "stdout": text(done.stdout), "stderr": text(done.stderr, 8192)}
+    return {"rc": rc, "stdout": text(out), "stderr": text(err, 8192)}
+
+
+def output_of(argv: list[str], env: dict[str, str], timeout_s: float) -> tuple[int, bytes, bytes]:
+    """Exit code, standard output and error of a program; what goes beyond the cap is read and not kept."""
+    deadline = time.monotonic() + timeout_s
+    done = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, bufsize=0
+    )
+    kept = {pipe: bytearray() for pipe in (done.stdout, done.stderr) if pipe is not None}
+    waiting = list(kept)
+    try:
+        while waiting:
+            left = deadline - time.monotonic()
+            ready = select.select(waiting, [], [], left)[0] if left > 0 else []
+            if not ready:
+                raise subprocess.TimeoutExpired(argv, timeout_s)
+            for pipe in ready:
+                chunk = os.read(pipe.fileno(), 1 << 16)
+                if not chunk:
+                    waiting.remove(pipe)
+                elif len(kept[pipe]) < CAP:
+                    kept[pipe] += chunk
+        done.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # a program of root's cannot be killed from here
+            done.kill()
+            done.wait(1)
+        raise
+    finally:
+        for pipe in kept:
+            pipe.close()
+    out, err = kept.values()
+    return done.returncode, bytes(out), bytes(err)
 
 
 def names_on_node(probe: dict[str, Any]) -> list[str]:
@@ -154,7 +182,115 @@ def read_filesystem(probe: dict[str, Any]) -> dict[str, Any]:
     while not os.path.exists(path):
         path = os.path.dirname(path) or "/"
     stat = os.statvfs(path)
-    return {"numbers": {"total_bytes": stat.f_blocks * stat.f_frsize, "free_bytes": stat.f_bavail * stat.f_frsize}}
+    numbers = {"total_bytes": stat.f_blocks * stat.f_frsize, "free_bytes": stat.f_bavail * stat.f_frsize}
+    return {"numbers": dict(numbers, total_files=stat.f_files, free_files=stat.f_favail)}
+
+
+class Scan:
+    """The known lines of a log, counted; of each name the first and the last ones are kept, and nothing else."""
+
+    def __init__(self, marks: list[list[str]], keep: int) -> None:
+        self.marks = [(name, words.encode(), pattern) for name, words, pattern in marks]
+        self.compiled: dict[str, Any] = {}
+        self.head = (keep + 1) // 2
+        self.tail = keep - self.head
+        self.found: dict[str, dict[str, Any]] = {}
+        self.first = ""
+        self.last = ""
+
+    def take(self, block: bytes, after: str, deadline: float) -> bool:
+        """Look at whole lines. after: only at those with a later time stamp. False when the time is up."""
+        self.first = self.first or text(block[: block.find(b"\n") + 1], 64).rstrip()
+        for name, words, pattern in self.marks:
+            at = block.find(words)
+            while at >= 0:
+                begin = block.rfind(b"\n", 0, at) + 1
+                end = block.find(b"\n", at)
+                end = len(block) if end < 0 else end
+                line = block[begin:end] if end - begin <= 4096 else block[begin : begin + 64] + block[at : at + 2048]
+                self.judge(name, pattern, line.decode("utf-8", "replace").rstrip("\r"), after)
+                if time.monotonic() > deadline:
+                    return False
+                at = block.find(words, end)
+        self.last = text(block[block.rstrip(b"\n").rfind(b"\n") + 1 :], 64).rstrip()
+        return True
+
+    def judge(self, name: str, pattern: str, line: str, after: str) -> None:
+        if name not in self.compiled:
+            self.compiled[name] = re.compile(pattern)
+        if (after and line[: len(after)] <= after) or not self.compiled[name].search(line):
+            return
+        seen = self.found.setdefault(name, {"count": 0, "first": [], "last": []})
+        seen["count"] += 1
+        kept = line[:600]
+        if len(seen["first"]) < self.head:
+            seen["first"].append(kept)
+        elif self.tail:
+            seen["last"] = [*seen["last"], kept][-self.tail :]
+
+
+def feed(argv: list[str], scan: Scan, deadline: float, max_bytes: int, after: str) -> dict[str, Any]:
+    """Run a program and look at what it prints until it ends, the time is up or enough was read."""
+    env = dict(os.environ, LC_ALL="C.UTF-8", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    done = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, bufsize=0
+    )
+    rest, size, cut = b"", 0, None
+    with done.stdout or open(os.devnull, "rb") as printed:
+        while cut is None:
+            left = deadline - time.monotonic()
+            if size >= max_bytes or left <= 0 or not select.select([printed], [], [], left)[0]:
+                cut = "size" if size >= max_bytes else "time"
+                break
+            chunk = os.read(printed.fileno(), CAP)
+            if not chunk:
+                break
+            size += len(chunk)
+            block = rest + chunk
+            whole = len(block) if len(block) > CAP else block.rfind(b"\n") + 1
+            rest = block[whole:]
+            if whole and not scan.take(block[:whole], after, deadline):
+                cut = "time"
+    if cut is None and rest:
+        scan.take(rest, after, deadline + 0.2)
+    try:
+        done.wait(0.5 if cut is None else 0.1)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError):  # root's; its pipe is closed, at which it ends with its next line
+            done.kill()
+    return {"bytes": size, "cut": cut, "rc": done.poll(), "rest": text(rest, 300)}
+
+
+def scan_log(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
+    """The known lines of a log; when it could not be read to its end, those near the end as well."""
+    lead = ["sudo", "-n"] if probe["root"] and sudo and os.geteuid() != 0 else []
+    scan = Scan(probe["marks"], probe["keep"])
+    deadline = time.monotonic() + probe["timeout_s"]
+    try:
+        told = feed([*lead, *probe["argv"]], scan, deadline, probe["max_bytes"], "")
+        reached, cut = scan.last, told["cut"]
+        if cut is not None and probe["tail_argv"]:
+            limit = time.monotonic() + max(0.3, probe["timeout_s"] / 3)
+            feed([*lead, *probe["tail_argv"]], scan, limit, 8 * CAP, reached.split(" ", 1)[0])
+    except FileNotFoundError:
+        return {"error": "no such program: " + probe["argv"][0]}
+    except OSError as error:
+        return {"error": str(error)}
+    if cut is None and told["rc"]:
+        return {"rc": told["rc"], "stderr": scan.last or told["rest"]}
+    left = probe["max_lines"]
+    for seen in scan.found.values():
+        seen["first"], seen["last"] = seen["first"][:left], seen["last"][: max(0, left - len(seen["first"]))]
+        left = max(0, left - len(seen["first"]) - len(seen["last"]))
+    document = {
+        "marks": scan.found,
+        "bytes": told["bytes"],
+        "cut": cut,
+        "from": scan.first,
+        "until": scan.last,
+        "reached": reached,
+    }
+    return {"rc": 0, "stdout": json.dumps(document)}
 
 
 def run(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
@@ -173,6 +309,8 @@ def run(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
             out = ask_http(probe)
         elif kind == "filesystem":
             out = read_filesystem(probe)
+        elif kind == "log_scan":
+            out = scan_log(probe, sudo)
         else:
             out = {"error": "unknown kind of probe: " + str(kind)}
     except Exception as error:  # one probe that fails must not lose the others
@@ -183,6 +321,7 @@ def run(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
 
 
 def main(payload: str) -> None:
+    began_s = time.time()
     probes = json.loads(base64.b64decode(payload))
     with ThreadPoolExecutor(max_workers=16) as pool:
         sudo = sudo_works()
@@ -197,6 +336,7 @@ def main(payload: str) -> None:
         "user": pwd.getpwuid(os.geteuid()).pw_name,
         "sudo": sudo,
         "hostname": socket.gethostname(),
+        "began_s": began_s,
         "clock_s": time.time(),
         "results": results,
     }

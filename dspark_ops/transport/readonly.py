@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from dspark_ops.errors import DsparkError
-from dspark_ops.transport.base import Command, ForEach, Http, Probe
+from dspark_ops.transport.base import Command, ForEach, Http, LogScan, Probe
 
 # program -> allowed leading words after options of the program itself; () means any arguments read only.
 READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -33,6 +33,7 @@ READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
     "ib_write_lat": (("--version",),),
     "ibv_devinfo": ((),),
     "id": ((),),
+    "iptables": (("-S",),),
     "ip": ((),),
     "journalctl": ((),),
     "lldpctl": (("-f", "json0"),),
@@ -54,6 +55,9 @@ READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 # `ip`, `ethtool` and `nvidia-smi` read unless one of these is among the words.
 _WRITING_WORDS: dict[str, frozenset[str]] = {
+    "iptables": frozenset({"-A", "-C", "-D", "-E", "-F", "-I", "-N", "-P", "-R", "-X", "-Z"})
+    | frozenset({"--append", "--delete", "--delete-chain", "--flush", "--insert", "--new-chain", "--policy"})
+    | frozenset({"--rename-chain", "--replace", "--zero", "--modprobe"}),
     "ip": frozenset({"add", "del", "delete", "set", "flush", "replace", "change", "append", "exec", "-batch", "-b"}),
     "ethtool": frozenset({"-s", "-G", "-L", "-K", "-A", "-C", "-E", "-r", "-t", "-p", "--change", "--reset"}),
     "nvidia-smi": frozenset(
@@ -113,6 +117,8 @@ def assert_read_only(probes: Iterable[Probe]) -> None:
     for probe in probes:
         if isinstance(probe, Command | ForEach):
             _assert_command(probe)
+        elif isinstance(probe, LogScan):
+            _assert_log(probe)
         elif isinstance(probe, Http) and not probe.url.startswith(("http://127.0.0.1:", "http://[::1]:")):
             host = probe.url.split("/")[2] if "//" in probe.url else probe.url
             if not host.rsplit(":", 1)[0].replace(".", "").isdigit():
@@ -140,6 +146,16 @@ def _assert_command(probe: Command | ForEach) -> None:
     writing = _WRITING_WORDS.get(program, frozenset()).intersection(words)
     if writing:
         raise ReadOnlyViolationError(f"probe {probe.id!r}: {sorted(writing)[0]!r} makes {program!r} write")
+
+
+def _assert_log(probe: LogScan) -> None:
+    """A scan runs `docker logs` or `journalctl` and ends by itself: neither may go on as lines come."""
+    for argv in (probe.argv, probe.tail_argv) if probe.tail_argv else (probe.argv,):
+        _assert_command(Command(probe.id, argv))
+        if argv[:2] != ("docker", "logs") and argv[0] != "journalctl":
+            raise ReadOnlyViolationError(f"probe {probe.id!r} scans {argv[0]!r}: only docker logs and journalctl are")
+        if {"-f", "--follow"}.intersection(argv):
+            raise ReadOnlyViolationError(f"probe {probe.id!r}: a scan that follows a log does not end")
 
 
 def _assert_look(identity: str, words: list[str]) -> None:

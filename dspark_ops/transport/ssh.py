@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import paramiko
 from pydantic import ValidationError
@@ -24,6 +24,7 @@ from dspark_ops.transport.base import Command, NodeReading, Probe, ProbeResult
 from dspark_ops.transport.readonly import assert_read_only
 
 _MARK = "\x1edspark-ops "
+Key = TypeVar("Key", bound=str)
 
 
 @dataclass(frozen=True)
@@ -340,6 +341,7 @@ def _parse_answer(node: str, rc: int, out: str, err: str, sent: float, came: flo
             hostname=answer["hostname"],
             clock_s=clock,
             clock_error_s=max(0.0, sent - clock, clock - came),
+            **_clock_offset(answer.get("began_s"), clock, sent, came),
             results={r["id"]: ProbeResult.model_validate(r) for r in answer["results"]},
             elapsed_s=elapsed_s,
         )
@@ -353,6 +355,14 @@ def _parse_answer(node: str, rc: int, out: str, err: str, sent: float, came: flo
         )
 
 
+def _clock_offset(began: object, ended: float, sent: float, came: float) -> dict[str, float]:
+    """Node time minus ours. The program began after `sent` and ended before `came`: a bound on either side."""
+    if not isinstance(began, int | float) or not sent <= came or not began <= ended:
+        return {}
+    least, most = ended - came, began - sent
+    return {"clock_offset_s": (least + most) / 2, "clock_uncertainty_s": abs(most - least) / 2}
+
+
 def open_runner(site: Site, role: Role) -> SshRunner:
     """A runner for one node of a site; nothing is contacted yet."""
     target = resolve_target(site.nodes.of(role).host, site.ssh.config, site.ssh.connect_timeout_s)
@@ -360,12 +370,12 @@ def open_runner(site: Site, role: Role) -> SshRunner:
 
 
 def read_nodes(
-    runners: Mapping[Role, SshRunner], probes: Mapping[Role, Sequence[Probe]], *, timeout_s: float = 60.0
-) -> dict[Role, NodeReading]:
-    """Read both nodes at the same time, one round trip each."""
+    runners: Mapping[Key, SshRunner], probes: Mapping[Key, Sequence[Probe]], *, timeout_s: float = 60.0
+) -> dict[Key, NodeReading]:
+    """Read any number of nodes at the same time, one round trip each."""
     with ThreadPoolExecutor(max_workers=len(runners) or 1) as pool:
-        pending = {role: pool.submit(r.read, probes[role], timeout_s=timeout_s) for role, r in runners.items()}
-        return {role: future.result() for role, future in pending.items()}
+        pending = {key: pool.submit(r.read, probes[key], timeout_s=timeout_s) for key, r in runners.items()}
+        return {key: future.result() for key, future in pending.items()}
 
 
 def read_pair(

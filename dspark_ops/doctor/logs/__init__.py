@@ -1,0 +1,3 @@
+"""Rules over the known lines of logs share what is here."""
+
+from __future__ import annotations
