@@ -16,9 +16,13 @@ SCHEMA_ID: Literal["dspark-ops/report/v1"] = "dspark-ops/report/v1"
 Status = Literal["ok", "warn", "fail", "skip", "unknown"]
 STATUSES: tuple[Status, ...] = ("ok", "warn", "fail", "skip", "unknown")
 Node = Literal["head", "worker", "pair"]
+# What a bad result does to the pair: it keeps it from serving, makes it slow, or may cost something later.
+Effect = Literal["blocks", "slows", "risks"]
 RemedyClass = Literal["A", "C", "M"]
+FixOutcome = Literal["planned", "fixed", "moot", "still-bad", "withheld", "uncovered", "worse", "unjudged"]
 Verdict = Literal[
     "ready",
+    "slow",
     "changed",
     "unchanged",
     "stopped",
@@ -51,7 +55,9 @@ class Remedy(_Frozen):
 class Finding(_Frozen):
     """One check on one node, or on the pair. look_alike: it rests on something the rehearsal imitates.
 
-    observed and expected are sentences for people; caused_by names the check that this one follows from.
+    observed and expected are sentences for people; caused_by names the check that this one follows from, which may
+    be one that was not asked for. effect: what it does to the pair when it is bad; None is as "blocks". ignored: the
+    operator said so; it is shown and not counted.
     """
 
     id: str
@@ -61,6 +67,8 @@ class Finding(_Frozen):
     observed: str
     expected: str | None = None
     severity: Literal["required", "advised"] = "required"
+    effect: Effect | None = None
+    ignored: bool = False
     remedy: Remedy | None = None
     look_alike: bool = False
     caused_by: str | None = None
@@ -68,9 +76,12 @@ class Finding(_Frozen):
 
 
 class Change(_Frozen):
-    """One thing that a verb changed, or would change under `--check`. before None: it was not there."""
+    """One thing that a verb changed, or would change under `--check`. before None: it was not there.
 
-    node: Node
+    node: control is the machine that the tool runs on.
+    """
+
+    node: Node | Literal["control"]
     what: str
     before: str | None = None
     after: str | None = None
@@ -101,6 +112,23 @@ class Measurement(_Frozen):
     note: str | None = None
 
 
+class Fix(_Frozen):
+    """What a fix did about one finding. before, after: its status in the two judgements; None where there was none.
+
+    outcome: planned (under `--check`); fixed; moot (nothing left to judge); still-bad; withheld; uncovered (it could
+    not be judged before); worse (the fix made it so); unjudged (there is no second judgement of it). action: what was
+    carried out for it. reason: why it was withheld, or what is seen of it now.
+    """
+
+    id: str
+    node: Node
+    outcome: FixOutcome
+    before: Status | None = None
+    after: Status | None = None
+    action: str | None = None
+    reason: str | None = None
+
+
 class NodeReport(_Frozen):
     """A node as the verb met it."""
 
@@ -129,6 +157,7 @@ class Report(_Frozen):
     changes: tuple[Change, ...] = ()
     findings: tuple[Finding, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    fixes: tuple[Fix, ...] = ()
     message: str
     next_step: str | None = None
     left: tuple[str, ...] = ()
@@ -156,18 +185,27 @@ def counts(findings: Iterable[Finding]) -> dict[Status, int]:
     return totals
 
 
-def judge(findings: Iterable[Finding], nodes: Iterable[NodeReport]) -> tuple[Verdict, ExitCode]:
-    """The verdict over findings: any fail is bad; a lost node, a required unknown or nothing checked is no verdict.
+def judge(
+    findings: Iterable[Finding], nodes: Iterable[NodeReport], *, strict: bool = False
+) -> tuple[Verdict, ExitCode]:
+    """The verdict over findings: a fail is bad; a lost node, a required unknown or nothing checked is no verdict.
 
-    An unreached node outranks a fail: half of the pair was not seen.
+    An unreached node outranks a fail: half of the pair was not seen. Where only what makes the pair slow is bad, it is
+    slow, which is no failure. What is ignored does not count, and is not something that was checked. strict: a warning
+    or slowness is as bad as a failure, and an advised unknown is no verdict either.
     """
-    found = list(findings)
+    found = [f for f in findings if not f.ignored]
     if any(not node.reachable for node in nodes):
         return "indeterminate", ExitCode.NO_VERDICT
-    if any(f.status == "fail" for f in found):
+    slowing = any(f.status in ("fail", "warn") and f.effect == "slows" for f in found)
+    if any(f.status == "fail" and f.effect != "slows" for f in found):
         return "blocked", ExitCode.VERDICT_BAD
-    if any(f.status == "unknown" and f.severity == "required" for f in found):
+    if strict and any(f.status == "warn" and f.effect != "slows" for f in found):
+        return "blocked", ExitCode.VERDICT_BAD
+    if any(f.status == "unknown" and (strict or f.severity == "required") for f in found):
         return "indeterminate", ExitCode.NO_VERDICT
-    if not any(f.status in ("ok", "warn") for f in found):
+    if not any(f.status in ("ok", "warn", "fail") for f in found):
         return "indeterminate", ExitCode.NO_VERDICT
+    if slowing:
+        return "slow", ExitCode.VERDICT_BAD if strict else ExitCode.OK
     return "ready", ExitCode.OK

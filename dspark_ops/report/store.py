@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,9 @@ def reports_dir() -> Path:
 
 
 def save(report: Report, *, keep: int = KEEP) -> Path:
-    """Write the report atomically and drop all but the newest `keep`; two verbs at the same time do not disturb it.
+    """Write the report atomically and drop all but the newest `keep` of its verb.
+
+    What runs on a timer does not push out what another verb has done; two verbs at the same time do not disturb it.
 
     Raises:
         NoVerdictError: the state directory cannot be written.
@@ -42,7 +45,8 @@ def save(report: Report, *, keep: int = KEEP) -> Path:
             f"the report cannot be kept in {folder}: {error.strerror or error}",
             hint="make the directory writable, or set XDG_STATE_HOME",
         ) from error
-    for old in _newest_first(folder)[keep:]:
+    own = [path for path in _newest_first(folder) if _verb_part(path) == report.verb.replace(" ", "-")]
+    for old in own[keep:]:
         with contextlib.suppress(OSError):
             old.unlink()
     return path
@@ -75,6 +79,12 @@ def _free_name(folder: Path, stem: str) -> Path:
         if not path.exists():
             return path
     return folder / f"{stem}-{os.getpid()}.json"
+
+
+def _verb_part(path: Path) -> str | None:
+    """The verb in a report's file name, which ends with a number where the moment was taken."""
+    named = re.fullmatch(r"[^-]+-(.+?)(-[0-9]+)?", path.stem)
+    return named.group(1) if named else None
 
 
 def _newest_first(folder: Path) -> list[Path]:

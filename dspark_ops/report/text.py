@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Any, TextIO
 
-from dspark_ops.report.models import Change, Finding, Measurement, Phase, Report, Status, counts
+from dspark_ops.report.models import Change, Finding, Fix, Measurement, Phase, Report, Status, counts
+from dspark_ops.report.roots import group_roots
 
 MARKS: dict[Status, str] = {"ok": "[ok]", "warn": "[warn]", "fail": "[fail]", "skip": "[skip]", "unknown": "[ ? ]"}
 _COLOURS: dict[Status, str] = {"ok": "32", "warn": "33", "fail": "31", "skip": "2", "unknown": "35"}
 _MARK_WIDTH = 6
+_WRAP = 116
+_NAMES = 30
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PHASE_MARKS = {"done": "[ok]", "failed": "[fail]", "skipped": "[skip]"}
 
 
@@ -23,18 +29,33 @@ def wants_colour(stream: TextIO | None = None) -> bool:
 
 
 def render(report: Report, *, colour: bool = False, verbose: bool = False) -> str:
-    """The whole report as text. verbose: also what is ok, with what was seen."""
+    """The whole report as text, safe for a terminal. verbose: also what is ok, with what was seen."""
+    report = _printable(report)
     blocks = [
         _nodes(report),
         "\n".join(phase_line(phase) for phase in report.phases),
         "\n".join(_change_lines(report.changes)),
         "\n".join(_measurement_lines(report.measurements)),
         "\n".join(_finding_lines(report.findings, colour=colour, verbose=verbose)),
-        "\n".join(_repeat_lines(report.findings, colour=colour)),
+        "\n".join(_repeat_lines(report.findings, colour=colour, verbose=verbose)),
+        "\n".join(_fix_lines(report.fixes)),
         "\n".join(f"left behind: {item}" for item in report.left),
         _closing(report),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _printable(report: Report) -> Report:
+    """The report without control characters but tab and line feed: a terminal acts on them."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return _CONTROL.sub("\ufffd", value)
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items()}
+        return [clean(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return Report.model_validate(clean(report.model_dump(by_alias=True)))
 
 
 def mark(status: Status, *, colour: bool) -> str:
@@ -99,38 +120,65 @@ def _measurement_lines(measured: tuple[Measurement, ...]) -> list[str]:
 
 
 def _finding_lines(findings: tuple[Finding, ...], *, colour: bool, verbose: bool) -> list[str]:
+    """One line a check, by domain; a check that has the same to say of both nodes has one line for both."""
     width = max((len(f.id) for f in findings), default=0)
-    lines = []
-    for finding in findings:
+    lines: list[tuple[str, str]] = []
+    for finding in _by_domain(findings):
         imitated = " (look-alike)" if finding.look_alike else ""
-        # What is not well is told in full below the table.
-        told = verbose or finding.status == "skip"
+        ignored = " (ignored)" if finding.ignored else ""
+        # What is not well is told in full below the table, unless nobody wants to hear of it.
+        told = verbose or finding.status == "skip" or (finding.ignored and finding.status != "ok")
         text = f"{finding.title}: {finding.observed}" if told else finding.title
-        lines.append(f"{mark(finding.status, colour=colour)} {finding.node:<6} {finding.id:<{width}}  {text}{imitated}")
+        before = f"{mark(finding.status, colour=colour)} "
+        after = f" {finding.id:<{width}}  {text}{ignored}{imitated}"
+        if finding.node == "worker" and lines and lines[-1] == (f"{before}{'head':<6}", after):
+            lines[-1] = (f"{before}{'both':<6}", after)
+        else:
+            lines.append((f"{before}{finding.node:<6}", after))
+    return [before + after for before, after in lines]
+
+
+def _by_domain(findings: tuple[Finding, ...]) -> list[Finding]:
+    """The findings with those of a domain together; else in their order."""
+    domains = list(dict.fromkeys(f.id.split(".", 1)[0] for f in findings))
+    return sorted(findings, key=lambda f: domains.index(f.id.split(".", 1)[0]))
+
+
+def _repeat_lines(findings: tuple[Finding, ...], *, colour: bool, verbose: bool) -> list[str]:
+    """What needs a person, the worst root cause first, each with the command to run; what follows from it, named.
+
+    What many things follow from names them only with verbose; their lines are in the table in any case.
+    """
+    lines: list[str] = []
+    for root in group_roots(findings):
+        ignored = " (ignored)" if root.ignored else ""
+        lines.append(f"{mark(root.status, colour=colour)} {root.id}: {root.title}{ignored}")
+        lines += [f"       {f.node}: {f.observed}" + (f" [{f.evidence}]" if f.evidence else "") for f in root.findings]
+        lines += [f"       expected: {text}" for text in root.expected]
+        lines += [f"       remedy: {text}" for text in dict.fromkeys(r.text for r in root.remedies)]
+        lines += [
+            f"       $ {shell_line(command)}" for command in dict.fromkeys(r.command for r in root.remedies) if command
+        ]
+        followers = root.follower_line(names=None if verbose else _NAMES)
+        if followers is not None:
+            lines += textwrap.wrap(
+                followers,
+                _WRAP,
+                initial_indent=" " * 7,
+                subsequent_indent=" " * 9,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
     return lines
 
 
-def _repeat_lines(findings: tuple[Finding, ...], *, colour: bool) -> list[str]:
-    """What needs a person, root causes first, each with the command to run; what only follows from them, named."""
-    needing = [f for status in ("fail", "unknown", "warn") for f in findings if f.status == status]
-    roots: dict[tuple[str, Status], list[Finding]] = {}
-    for finding in needing:
-        if finding.caused_by is None:
-            roots.setdefault((finding.id, finding.status), []).append(finding)
-    lines: list[str] = []
-    for (identity, status), group in roots.items():
-        lines.append(f"{mark(status, colour=colour)} {identity}: {group[0].title}")
-        lines += [f"       {f.node}: {f.observed}" + (f" [{f.evidence}]" if f.evidence else "") for f in group]
-        lines += [f"       expected: {text}" for text in dict.fromkeys(f.expected for f in group) if text]
-        remedies = [f.remedy for f in group if f.remedy is not None]
-        lines += [f"       remedy: {text}" for text in dict.fromkeys(r.text for r in remedies)]
-        lines += [
-            f"       $ {shell_line(command)}" for command in dict.fromkeys(r.command for r in remedies) if command
-        ]
-    followers = [f for f in needing if f.caused_by is not None]
-    for cause in dict.fromkeys(f.caused_by for f in followers):
-        names = list(dict.fromkeys(f.id for f in followers if f.caused_by == cause))
-        lines.append(f"       {len(names)} more follow from {cause}: {', '.join(names)}")
+def _fix_lines(fixes: tuple[Fix, ...]) -> list[str]:
+    """One line a finding that a fix was about: what became of it, by which action, or why nothing did."""
+    width = max((len(f.id) for f in fixes), default=0)
+    lines = []
+    for fix in fixes:
+        told = ": ".join(part for part in (f"by {fix.action}" if fix.action else None, fix.reason) if part)
+        lines.append(f"{fix.outcome:<9} {fix.node:<6} {fix.id:<{width}}  {told}".rstrip())
     return lines
 
 

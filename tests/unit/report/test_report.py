@@ -148,6 +148,16 @@ def test_the_last_20_reports_are_kept(state: Path) -> None:
     assert len(list(reports_dir().iterdir())) == 20
 
 
+def test_what_runs_often_does_not_push_out_what_another_verb_did(state: Path) -> None:
+    began = now()
+    for verb in ("monitor install", "deploy", "doctor"):
+        for number in range(25 if verb == "doctor" else 2):
+            moment = began + timedelta(seconds=number)
+            save(report(verb=verb, started_at=moment, finished_at=moment), keep=3)
+    kept = [item.verb for item in recent()]
+    assert sorted(kept) == ["deploy"] * 2 + ["doctor"] * 3 + ["monitor install"] * 2
+
+
 def test_two_reports_of_one_moment_are_both_kept(state: Path) -> None:
     made = report()
     assert save(made) != save(made)
