@@ -16,7 +16,7 @@ class ExitCode(IntEnum):
         member.meaning = meaning
         return member
 
-    OK = 0, "done, or ready; warnings allowed"
+    OK = 0, "done, ready, or slow; warnings allowed"
     VERDICT_BAD = 1, "a verdict was reached and it is bad"
     USAGE = 2, "usage or configuration error; nothing was contacted"
     NO_VERDICT = 3, "no verdict: unreachable, a required fact unknown, zero checks ran"

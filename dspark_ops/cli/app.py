@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "logs": ("dspark_ops.cli.logs", "logs", "Show the logs of both ranks on one timeline."),
     "releases": ("dspark_ops.cli.releases", "app", "The releases of a site: list, compare, show one."),
     "doctor": ("dspark_ops.cli.doctor", "doctor", "Name what is wrong with the pair, with the remedy."),
+    "evidence": ("dspark_ops.cli.evidence", "evidence", "Pack a redacted archive for a bug report."),
     "fabric": ("dspark_ops.cli.fabric", "app", "The rails: show, apply, restore, verify, test, watch."),
     "image": ("dspark_ops.cli.image", "app", "The serving image: build, verify, list, sync."),
     "model": ("dspark_ops.cli.model", "app", "The weights: fetch, verify, sync."),
@@ -46,8 +47,9 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "tenants": (
         "dspark_ops.cli.tenants",
         "app",
-        "Others on the GPU or with large memory: list, evict, restore.",
+        "Others on the GPU or with large memory: list, evict, restore, forget.",
     ),
+    "monitor": ("dspark_ops.cli.monitor", "app", "The doctor on a timer of this machine, as metrics."),
     "lab": ("dspark_ops.cli.lab", "app", "The rehearsal pair: two virtual Sparks on this machine."),
 }
 

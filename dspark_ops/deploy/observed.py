@@ -45,7 +45,8 @@ class Observation:
 def observe(site: Site, profile: Profile, runners: Mapping[Role, SshRunner]) -> Observation:
     """Read both nodes; nothing is changed and nothing raises for an unreachable node."""
     head: Sequence[Probe] = (service.canary_probe(site, profile), *_PROBES)
-    readings = read_nodes(runners, {"head": head, "worker": _PROBES})
+    probes: dict[Role, Sequence[Probe]] = {"head": head, "worker": _PROBES}
+    readings = read_nodes(runners, probes)
     pair = pair_from(site, readings)
     ours = pair.head.rank
     asked = ours is not None and bool(ours.running) and ours.label("site") == site.name

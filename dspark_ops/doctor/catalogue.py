@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dspark_ops.errors import NoVerdictError
 from dspark_ops.paths import data_dir
-from dspark_ops.report.models import RemedyClass
+from dspark_ops.report.models import Effect, RemedyClass
+
+# libyaml's, where PyYAML was built with it: an eighth of the time, which is a tenth of a whole run of the doctor.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 CheckId = Annotated[str, Field(pattern=r"^[a-z]+\.[a-z0-9_]+$")]
 Sentence = Annotated[str, Field(min_length=8)]
@@ -49,20 +52,24 @@ class Check(_Strict):
     """One check.
 
     scope: node is judged on each node, pair once. severity: a required one can fail and makes its unknown a missing
-    verdict; an advised one warns at most. active: makes traffic, so it runs only when asked for. reads: what the rule
-    looks at, which also tells whether a rehearsal imitates it.
+    verdict; an advised one warns at most. effect: what a bad result does to the pair; without it a required one blocks
+    and an advised one is a risk. active: makes traffic, so it runs only when asked for. reads: what the rule looks at,
+    which also tells whether a rehearsal imitates it. depends_on: what explains a bad result when it is bad itself, on
+    the same node or the pair. with_peer: also on the other node (a cable has two ends).
     """
 
     id: CheckId
     title: Sentence
     scope: Literal["node", "pair"]
     severity: Literal["required", "advised"]
+    effect: Effect = Field(default_factory=lambda known: "blocks" if known.get("severity") == "required" else "risks")
     active: bool = False
     why: Sentence
     reads: Annotated[tuple[str, ...], Field(min_length=1)]
     thresholds: dict[str, Threshold] = Field(default_factory=dict)
     remedy: CheckRemedy
     depends_on: tuple[CheckId, ...] = ()
+    with_peer: bool = False
     evidence: Annotated[tuple[Annotated[str, Field(min_length=4)], ...], Field(min_length=1)]
 
     @property
@@ -78,7 +85,10 @@ class CatalogueFile(_Strict):
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
 
 
-DOMAINS = ("reach", "host", "gpu", "fabric", "nccl", "image", "tenant", "service")
+DOMAINS = (
+    *("reach", "host", "gpu", "memory", "nic", "fabric", "nccl", "image"),
+    *("weights", "config", "tenant", "service", "boot", "log", "runtime", "correctness", "security", "operations"),
+)
 
 
 def catalogue_schema() -> dict[str, Any]:
@@ -99,7 +109,7 @@ def load_catalogue() -> Mapping[str, Check]:
         if entry.id in found:
             raise NoVerdictError(f"checks: the id {entry.id} is there twice")
         found[entry.id] = entry
-    return {identity: found[identity] for identity in _in_order(found)}
+    return {identity: found[identity] for identity in ordered(found)}
 
 
 @cache
@@ -114,7 +124,7 @@ def load_files() -> tuple[CatalogueFile, ...]:
     for domain in DOMAINS:
         path = folder / f"{domain}.yml"
         try:
-            file = CatalogueFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            file = CatalogueFile.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER))  # noqa: S506
         except (OSError, yaml.YAMLError, ValidationError) as error:
             raise NoVerdictError(f"checks/{domain}.yml cannot be used: {error}", hint="reinstall dspark-ops") from error
         strangers = [check.id for check in file.checks if check.domain != domain]
@@ -124,7 +134,12 @@ def load_files() -> tuple[CatalogueFile, ...]:
     return tuple(files)
 
 
-def _in_order(checks: Mapping[str, Check]) -> list[str]:
+def ordered(checks: Mapping[str, Check]) -> list[str]:
+    """The ids with what a check depends on before it, else in the given order.
+
+    Raises:
+        NoVerdictError: a dependency is unknown, or checks depend on each other in a circle.
+    """
     done: dict[str, None] = {}
 
     def visit(identity: str, trail: tuple[str, ...]) -> None:

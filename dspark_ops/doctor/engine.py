@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES
 from dspark_ops.doctor.catalogue import Check, load_catalogue
+from dspark_ops.doctor.causes import REACH, Place, root_causes, with_dependencies
 from dspark_ops.doctor.outcome import FactMissingError, NodeView, NotApplicableError, Outcome, PairView
 from dspark_ops.doctor.registry import NODE_RULES, PAIR_RULES, load_rules
-from dspark_ops.doctor.selection import select
-from dspark_ops.exitcodes import ExitCode
+from dspark_ops.doctor.selection import expand, select
 from dspark_ops.facts.snapshot import NodeFacts, PairFacts
-from dspark_ops.report.models import Finding, Node, NodeReport, Remedy, Report, Verdict, counts, judge, now
+from dspark_ops.facts.system import LookAlike
+from dspark_ops.report.models import Finding, Node, NodeReport, Remedy, Report, Status, Verdict, counts, judge, now
 from dspark_ops.report.text import shell_line
 
-REACH = "reach.ssh"
 _EVIDENCE_LIMIT = 400
+Retell = Callable[[Check, Node, Outcome], Outcome]
 
 
 def run_checks(
@@ -28,24 +30,27 @@ def run_checks(
     *,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
+    ignore: Sequence[str] = (),
     active: bool = False,
     strict: bool = False,
     started_at: datetime | None = None,
+    retell: Retell | None = None,
 ) -> Report:
-    """Judge the facts and report. strict: a warning is as bad as a failure.
+    """Judge the facts and report. ignore: judged and shown, not counted. strict: a warning is as bad as a failure.
+
+    retell: what a rule's answer means on a pair that was not set up from this site.
 
     Raises:
-        ConfigError: only or skip name no check.
+        ConfigError: only, skip or ignore name no check.
     """
-    chosen = select(load_catalogue(), only, skip, active=active)
-    findings = judge_facts(facts, loaded, chosen)
+    catalogue = load_catalogue()
+    chosen = select(catalogue, only, skip, active=active)
+    findings = judge_facts(facts, loaded, chosen, ignored=expand(catalogue, ignore), retell=retell)
     nodes = tuple(
         NodeReport(role=n.role, host=n.host, reachable=n.reachable, error=n.error, round_trip_s=n.round_trip_s)
         for n in facts.nodes
     )
-    verdict, code = judge(findings, nodes)
-    if strict and code == ExitCode.OK and any(f.status == "warn" for f in findings):
-        verdict, code = "blocked", ExitCode.VERDICT_BAD
+    verdict, code = judge(findings, nodes, strict=strict)
     moment = now()
     return Report(
         verb="doctor",
@@ -57,24 +62,53 @@ def run_checks(
         nodes=nodes,
         findings=findings,
         message=_message(verdict, findings, nodes),
-        next_step=_next_step(findings),
+        next_step=_next_step(findings, loaded),
     )
 
 
-def judge_facts(facts: PairFacts, loaded: LoadedSite, checks: Iterable[Check]) -> tuple[Finding, ...]:
-    """One finding a check and node (or pair), in the order of the checks."""
+def judge_facts(
+    facts: PairFacts,
+    loaded: LoadedSite,
+    checks: Iterable[Check],
+    *,
+    ignored: Iterable[str] = (),
+    retell: Retell | None = None,
+) -> tuple[Finding, ...]:
+    """One finding a check and node (or pair), in the order of the checks; what each says does not depend on the order.
+
+    What the checks depend on is judged too, so that the root has a name even where it was not asked for.
+    """
     load_rules()
-    findings: list[Finding] = []
-    for check in checks:
-        limits = {name: threshold.value for name, threshold in check.thresholds.items()}
-        if check.scope == "pair":
-            view = PairView(facts, loaded.site, loaded.profile, limits)
-            findings.append(_finding(check, "pair", _run_pair(check, view), facts, loaded, findings))
-            continue
-        for role in ROLES:
-            on_node = NodeView(facts, loaded.site, loaded.profile, limits, role)
-            findings.append(_finding(check, role, _run_node(check, on_node), facts, loaded, findings))
-    return tuple(findings)
+    chosen, passed_over = tuple(checks), frozenset(ignored)
+    catalogue = load_catalogue()
+    outcomes: dict[Place, Outcome] = {}
+    for check in with_dependencies(chosen, catalogue):
+        told = _outcomes(check, facts, loaded)
+        outcomes |= told if retell is None else {place: retell(check, place[1], told[place]) for place in told}
+    statuses = {place: _status(catalogue[place[0]], outcome) for place, outcome in outcomes.items()}
+    roots = root_causes(catalogue, statuses)
+    return tuple(
+        _finding(check, node, outcomes, statuses, roots, facts, loaded, ignored=check.id in passed_over)
+        for check in chosen
+        for node in _nodes(check)
+    )
+
+
+def _nodes(check: Check) -> tuple[Node, ...]:
+    return ("pair",) if check.scope == "pair" else ROLES
+
+
+def _outcomes(check: Check, facts: PairFacts, loaded: LoadedSite) -> dict[Place, Outcome]:
+    limits = {name: threshold.value for name, threshold in check.thresholds.items()}
+    if check.scope == "pair":
+        return {(check.id, "pair"): _run_pair(check, PairView(facts, loaded.site, loaded.profile, limits))}
+    return {
+        (check.id, role): _run_node(check, NodeView(facts, loaded.site, loaded.profile, limits, role)) for role in ROLES
+    }
+
+
+def _status(check: Check, outcome: Outcome) -> Status:
+    return "warn" if outcome.status == "fail" and check.severity == "advised" else outcome.status
 
 
 def _run_node(check: Check, view: NodeView) -> Outcome:
@@ -105,9 +139,17 @@ def _from_error(error: Exception) -> Outcome:
 
 
 def _finding(
-    check: Check, node: Node, outcome: Outcome, facts: PairFacts, loaded: LoadedSite, earlier: Sequence[Finding]
+    check: Check,
+    node: Node,
+    outcomes: Mapping[Place, Outcome],
+    statuses: Mapping[Place, Status],
+    roots: Mapping[Place, str],
+    facts: PairFacts,
+    loaded: LoadedSite,
+    *,
+    ignored: bool,
 ) -> Finding:
-    status = "warn" if outcome.status == "fail" and check.severity == "advised" else outcome.status
+    outcome, status = outcomes[check.id, node], statuses[check.id, node]
     told = status in ("warn", "fail", "unknown")
     return Finding(
         id=check.id,
@@ -117,9 +159,11 @@ def _finding(
         observed=outcome.observed,
         expected=outcome.expected,
         severity=check.severity,
+        effect=check.effect,
+        ignored=ignored,
         remedy=_remedy(check, outcome, node, facts, loaded) if told else None,
         look_alike=status != "skip" and _imitated(check, node, facts),
-        caused_by=_cause(check, node, facts, earlier) if told else None,
+        caused_by=roots.get((check.id, node)),
         evidence=None if outcome.evidence is None else outcome.evidence[:_EVIDENCE_LIMIT],
     )
 
@@ -140,19 +184,6 @@ def fill_command(command: tuple[str, ...], *, site: str, host: str, ssh_config: 
     return filled
 
 
-def _cause(check: Check, node: Node, facts: PairFacts, earlier: Sequence[Finding]) -> str | None:
-    """The first dependency that is itself not well here, or what that one follows from."""
-    concerned = [n for n in facts.nodes if node in ("pair", n.role)]
-    if check.id != REACH and any(not n.reachable for n in concerned):
-        return REACH
-    for dependency in check.depends_on:
-        for finding in earlier:
-            same_place = "pair" in (node, finding.node) or finding.node == node
-            if finding.id == dependency and same_place and finding.status in ("fail", "unknown"):
-                return finding.caused_by or finding.id
-    return None
-
-
 def _imitated(check: Check, node: Node, facts: PairFacts) -> bool:
     return any(_node_imitates(check, n) for n in facts.nodes if node in ("pair", n.role))
 
@@ -161,9 +192,7 @@ def _node_imitates(check: Check, node: NodeFacts) -> bool:
     """True when the node's marker lists something that this check reads."""
     if node.system is None or node.system.look_alikes is None:
         return False
-    shown: list[str] = []
-    for item in node.system.look_alikes:
-        shown += re.findall(r"/[^\s,]*|[A-Za-z0-9_.-]+", re.sub(r"<[^>]*>", "*", item.what))
+    shown = _shown(node.system.look_alikes)
     for read in check.reads:
         program = read.split()[0]
         if any(program.startswith(what) if what.startswith("/") else program == what for what in shown):
@@ -171,10 +200,25 @@ def _node_imitates(check: Check, node: NodeFacts) -> bool:
     return False
 
 
+@lru_cache(maxsize=8)
+def _shown(look_alikes: tuple[LookAlike, ...]) -> tuple[str, ...]:
+    """The paths and programs that a marker lists."""
+    found: list[str] = []
+    for item in look_alikes:
+        found += re.findall(r"/[^\s,]*|[A-Za-z0-9_.-]+", re.sub(r"<[^>]*>", "*", item.what))
+    return tuple(found)
+
+
 def _message(verdict: Verdict, findings: Sequence[Finding], nodes: Sequence[NodeReport]) -> str:
-    lost = [f"{node.role} ({node.host})" for node in nodes if not node.reachable]
-    totals = counts(findings)
+    counted = [f for f in findings if not f.ignored]
+    totals = counts(counted)
     ran = totals["ok"] + totals["warn"] + totals["fail"]
+    return _verdict_sentence(verdict, counted, ran, nodes) + _ignored_words(findings)
+
+
+def _verdict_sentence(verdict: Verdict, found: Sequence[Finding], ran: int, nodes: Sequence[NodeReport]) -> str:
+    totals = counts(found)
+    lost = [f"{node.role} ({node.host})" for node in nodes if not node.reachable]
     if lost:
         return f"no verdict: {' and '.join(lost)} not reached"
     if verdict == "blocked":
@@ -183,16 +227,41 @@ def _message(verdict: Verdict, findings: Sequence[Finding], nodes: Sequence[Node
         return f"{bad} of {ran} results {word}"
     if verdict == "indeterminate":
         return "no verdict: a required fact is unknown" if totals["unknown"] else "no verdict: nothing could be judged"
+    unknown = f", {totals['unknown']} could not be told" if totals["unknown"] else ""
+    if verdict == "slow":
+        slowing = dict.fromkeys(f.id for f in found if f.status in ("fail", "warn") and f.effect == "slows")
+        return f"the pair can serve, and {', '.join(slowing)} costs speed{unknown}"
     warned = f", {totals['warn']} with a warning" if totals["warn"] else ""
-    return f"all {ran} results are good{warned}"
+    return f"all {ran} results are good{warned}{unknown}"
 
 
-def _next_step(findings: Sequence[Finding]) -> str | None:
-    """The command of the first root cause, failures first."""
-    for status in ("fail", "unknown", "warn"):
-        for finding in findings:
-            if finding.status == status and finding.caused_by is None and finding.remedy is not None:
-                if finding.remedy.command is not None:
-                    return shell_line(finding.remedy.command)
-                return f"{finding.id} on the {finding.node}: {finding.remedy.text}"
-    return None
+def _ignored_words(findings: Sequence[Finding]) -> str:
+    """What was ignored: what it spared the operator, and what needs no ignoring any more."""
+    ignored = [f for f in findings if f.ignored]
+    bad = dict.fromkeys(f.id for f in ignored if f.status in ("fail", "warn", "unknown"))
+    good = dict.fromkeys(f.id for f in ignored if f.id not in bad)
+    text = f"; not counted, as asked: {', '.join(bad)}" if bad else ""
+    return text + (f"; ignored without need: {', '.join(good)}" if good else "")
+
+
+def _next_step(findings: Sequence[Finding], loaded: LoadedSite) -> str | None:
+    """The command of the worst result's root, or how to ask for that root where it was not asked for."""
+    urgency = ("fail", "unknown", "warn")
+    bad = [f for f in findings if not f.ignored and f.status in urgency]
+    if not bad:
+        return None
+    worst = min(bad, key=lambda f: (urgency.index(f.status), f.effect == "slows"))
+    if worst.caused_by is None:
+        return _remedy_line(worst)
+    root = next((f for f in findings if f.id == worst.caused_by and f.status in urgency), None)
+    if root is None:
+        return shell_line(("dspark-ops", "doctor", "--site", str(loaded.path), "--only", worst.caused_by))
+    return _remedy_line(root)
+
+
+def _remedy_line(finding: Finding) -> str | None:
+    if finding.remedy is None:
+        return None
+    if finding.remedy.command is not None:
+        return shell_line(finding.remedy.command)
+    return f"{finding.id} on the {finding.node}: {finding.remedy.text}"

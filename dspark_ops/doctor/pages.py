@@ -6,9 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from dspark_ops.doctor.catalogue import CatalogueFile, Check
 from dspark_ops.doctor.engine import fill_command
+from dspark_ops.doctor.known import KnownFailure
 from dspark_ops.report.text import shell_line
 
 _CLASSES = {"A": "automatic", "C": "needs consent", "M": "by hand"}
+_EFFECTS = {
+    "blocks": "a bad result blocks the pair",
+    "slows": "a bad result makes the pair slow",
+    "risks": "a bad result is a risk",
+}
+_PEER = ", on either node"
+Known = Mapping[str, Sequence[KnownFailure]]
 
 
 def render_list(checks: Sequence[Check]) -> str:
@@ -20,12 +28,13 @@ def render_list(checks: Sequence[Check]) -> str:
     )
 
 
-def render_explanation(check: Check) -> str:
-    """Everything the catalogue says of one check."""
+def render_explanation(check: Check, known: Known | None = None) -> str:
+    """Everything the catalogue says of one check. known: the failures that each check finds."""
     lines = [
         f"{check.id}: {check.title}",
         f"{check.severity}, judged {'once for the pair' if check.scope == 'pair' else 'on each node'}"
         + (", only with --active" if check.active else ""),
+        _EFFECTS[check.effect],
         "",
         check.why.strip(),
         "",
@@ -39,7 +48,8 @@ def render_explanation(check: Check) -> str:
     if check.remedy.command:
         lines.append(f"  $ {_command(check.remedy.command)}")
     if check.depends_on:
-        lines.append(f"depends on: {', '.join(check.depends_on)}")
+        lines.append(f"depends on: {', '.join(check.depends_on)}{_PEER if check.with_peer else ''}")
+    lines += [f"finds {failure.id}: {failure.symptom}" for failure in (known or {}).get(check.id, ())]
     lines.append(f"evidence: {'; '.join(check.evidence)}")
     return "\n".join(lines)
 
@@ -49,7 +59,7 @@ def document_list(checks: Sequence[Check]) -> list[dict[str, object]]:
     return [check.model_dump(mode="json", by_alias=True) for check in checks]
 
 
-def render_reference(files: Sequence[CatalogueFile], catalogue: Mapping[str, Check]) -> str:
+def render_reference(files: Sequence[CatalogueFile], catalogue: Mapping[str, Check], known: Known | None = None) -> str:
     """`docs/reference/checks.md`: every check, by domain. Made from the catalogue; not edited by hand."""
     lines = [
         "# Checks of `dspark-ops doctor`",
@@ -57,21 +67,23 @@ def render_reference(files: Sequence[CatalogueFile], catalogue: Mapping[str, Che
         "<!-- Made from checks/*.yml by dspark_ops.doctor.pages.render_reference; a test keeps it current. -->",
         "",
         f"{len(catalogue)} checks. A *required* one can fail; an *advised* one warns at most. Unknown is never good.",
+        "A bad result *blocks* the pair, *slows* it, or is a *risk*.",
         "Remedies: *automatic*, *needs consent*, *by hand*.",
+        "What others have described, and which check finds it: [known failures](known-failures.md).",
     ]
     for file in files:
         lines += ["", f"## {file.domain}", "", file.about.strip(), ""]
-        lines += ["| id | makes sure that | severity | per |", "|---|---|---|---|"]
+        lines += ["| id | makes sure that | severity | effect | per |", "|---|---|---|---|---|"]
         lines += [
-            f"| [`{c.id}`](#{c.id.replace('.', '')}) | {_cell(c.title)} | {c.severity} | {c.scope} |"
+            f"| [`{c.id}`](#{c.id.replace('.', '')}) | {_cell(c.title)} | {c.severity} | {c.effect} | {c.scope} |"
             for c in file.checks
         ]
         for check in file.checks:
-            lines += _section(check)
+            lines += _section(check, known or {})
     return "\n".join(lines) + "\n"
 
 
-def _section(check: Check) -> list[str]:
+def _section(check: Check, known: Known) -> list[str]:
     lines = ["", f"### {check.id}", "", f"{check.title}.", "", check.why.strip(), ""]
     if check.active:
         lines.append("- Makes traffic: runs only with `--active`.")
@@ -83,7 +95,10 @@ def _section(check: Check) -> list[str]:
     command = f" `{_command(check.remedy.command)}`" if check.remedy.command else ""
     lines.append(f"- Remedy ({_CLASSES[check.remedy.remedy_class]}): {check.remedy.text.strip()}{command}")
     if check.depends_on:
-        lines.append("- Depends on: " + ", ".join(f"`{i}`" for i in check.depends_on))
+        named = ", ".join(f"`{i}`" for i in check.depends_on)
+        lines.append(f"- Depends on: {named}{_PEER if check.with_peer else ''}")
+    if check.id in known:
+        lines.append("- Finds: " + ", ".join(failure.id for failure in known[check.id]))
     lines.append("- Evidence: " + "; ".join(check.evidence))
     return lines
 

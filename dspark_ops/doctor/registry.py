@@ -14,8 +14,12 @@ NODE_RULES: dict[str, NodeRule] = {}
 PAIR_RULES: dict[str, PairRule] = {}
 
 _MODULES = (
+    *("software", "condition", "gpu_condition", "others", "memory", "security", "operations", "control"),
     *("host", "gpu", "links", "persistence", "addresses", "cabling", "rdma", "gids", "nccl"),
     *("image", "tenant", "ranks", "api"),
+    *("boot", "log"),
+    *("weights", "arguments", "joining", "environment", "drift", "pool", "metrics", "speculation", "replies"),
+    *("nic", "nic_links", "paths", "shares", "nccl_settings", "nccl_rank"),
 )
 
 

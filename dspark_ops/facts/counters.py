@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
+
+from pydantic import Field
 
 from dspark_ops.facts.model import Fact, whole_number
 from dspark_ops.transport.base import Files, NodeReading, Probe
@@ -11,6 +14,7 @@ from dspark_ops.transport.base import Files, NodeReading, Probe
 _ROOT = "/sys/class/infiniband"
 _UPTIME = "/proc/uptime"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_CARRIER = re.compile(r"/sys/class/net/([^/]+)/carrier_changes")
 _COUNTER = re.compile(r"/sys/class/infiniband/([^/]+)/ports/1/(counters|hw_counters)/([^/]+)")
 # port_xmit_data and port_rcv_data count 4-byte words (kernel ABI, sysfs-class-infiniband).
 WORD_BYTES = 4
@@ -18,7 +22,13 @@ WORD_BYTES = 4
 PROBES: tuple[Probe, ...] = (
     Files(
         "counters.files",
-        (_UPTIME, _BOOT_ID, f"{_ROOT}/*/ports/1/counters/*", f"{_ROOT}/*/ports/1/hw_counters/*"),
+        (
+            _UPTIME,
+            _BOOT_ID,
+            f"{_ROOT}/*/ports/1/counters/*",
+            f"{_ROOT}/*/ports/1/hw_counters/*",
+            "/sys/class/net/*/carrier_changes",
+        ),
         max_bytes=128,
     ),
 )
@@ -65,16 +75,33 @@ class DeviceCounters(Fact):
 class NodeCounters(Fact):
     """One reading. uptime_s: seconds since boot when it was taken; boot_id: changes with every boot.
 
-    devices: None when the files were not read; a device without any counter is not in it.
+    devices: None when the files were not read; a device without any counter is not in it. carrier_changes: by network
+    device, how often its carrier came or went since it exists.
     """
 
     uptime_s: float | None = None
     boot_id: str | None = None
     devices: tuple[DeviceCounters, ...] | None = None
+    carrier_changes: dict[str, int] = Field(default_factory=dict)
 
     def device(self, name: str) -> DeviceCounters | None:
         """A device by name, or None."""
         return next((item for item in self.devices or () if item.name == name), None)
+
+
+class KeptCounters(Fact):
+    """A reading of one node that was kept."""
+
+    read_at: datetime
+    counters: NodeCounters
+
+
+class CounterRecord(Fact):
+    """Earlier readings of a pair, to compare with. problem: why the record that is there could not be used."""
+
+    head: KeptCounters | None = None
+    worker: KeptCounters | None = None
+    problem: str | None = None
 
 
 def parse_counters(files: Mapping[str, str] | None) -> NodeCounters:
@@ -82,10 +109,14 @@ def parse_counters(files: Mapping[str, str] | None) -> NodeCounters:
     if files is None:
         return NodeCounters()
     found: dict[str, dict[str, dict[str, int]]] = {}
+    carriers: dict[str, int] = {}
     for path, text in files.items():
         match = _COUNTER.fullmatch(path)
         value = whole_number(text)
-        if match is not None and value is not None:
+        port = _CARRIER.fullmatch(path)
+        if port is not None and value is not None:
+            carriers[port[1]] = value
+        elif match is not None and value is not None:
             found.setdefault(match[1], {}).setdefault(match[2], {})[match[3]] = value
     return NodeCounters(
         uptime_s=parse_uptime(files.get(_UPTIME)),
@@ -94,6 +125,7 @@ def parse_counters(files: Mapping[str, str] | None) -> NodeCounters:
             DeviceCounters(name=name, counters=kinds.get("counters"), hw_counters=kinds.get("hw_counters"))
             for name, kinds in sorted(found.items())
         ),
+        carrier_changes=dict(sorted(carriers.items())),
     )
 
 
@@ -101,6 +133,12 @@ def parse_uptime(text: str | None) -> float | None:
     """The first number of /proc/uptime."""
     word = (text or "").split(maxsplit=1)[:1]
     return float(word[0]) if word and re.fullmatch(r"\d{1,12}(\.\d{1,6})?", word[0], re.ASCII) else None
+
+
+def seen_counters(reading: NodeReading) -> NodeCounters | None:
+    """The counters of a reading, or None when they were not read."""
+    files = reading.get("counters.files").files
+    return None if files is None else parse_counters(files)
 
 
 def read_counters(reading: NodeReading) -> NodeCounters:

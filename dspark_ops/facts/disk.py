@@ -9,15 +9,22 @@ PROBES: tuple[Probe, ...] = (Filesystem("disk./", "/"), Filesystem("disk./var/li
 
 
 class DiskFacts(Fact):
-    """One file system, named by the path that was asked."""
+    """One file system, named by the path that was asked. The files are None where it does not count them."""
 
     path: str
     total_bytes: int | None = None
     free_bytes: int | None = None
+    total_files: int | None = None
+    free_files: int | None = None
 
     @property
     def free_gib(self) -> float | None:
         return None if self.free_bytes is None else self.free_bytes / 1024**3
+
+    @property
+    def free_files_pct(self) -> float | None:
+        """Files that may still be made, as a share of all; None where they are not counted."""
+        return None if not self.total_files or self.free_files is None else 100 * self.free_files / self.total_files
 
 
 def read_disks(reading: NodeReading) -> tuple[DiskFacts, ...] | None:
@@ -30,6 +37,8 @@ def read_disks(reading: NodeReading) -> tuple[DiskFacts, ...] | None:
                     path=name.removeprefix("disk."),
                     total_bytes=result.numbers.get("total_bytes"),
                     free_bytes=result.numbers.get("free_bytes"),
+                    total_files=result.numbers.get("total_files") or None,
+                    free_files=result.numbers.get("free_files"),
                 )
             )
     return tuple(found) or None

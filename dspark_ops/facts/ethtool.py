@@ -1,4 +1,4 @@
-"""What `ethtool` prints of a port: speed, cable, driver, firmware. Not read on every run; sysfs shows most of it."""
+"""What `ethtool` prints of a port: speed, cable, negotiation, flow control, error correction, driver, firmware."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ _SPEED = re.compile(r"(\d{1,7})Mb/s")
 _LINK = re.compile(r"(yes|no)(?: \((.+)\))?")
 _FIRMWARE = re.compile(r"(\S+)(?: \(([A-Za-z0-9]+)\))?")
 _LANE = re.compile(r"rx_err_lane_(\d)_phy")
+_SWITCH = {"on": True, "off": False}
 
 
 class PortSettings(Fact):
-    """`ethtool IF`. speed_mbps: None also for "Unknown!". reason: why there is no link. fec: the advertised modes."""
+    """`ethtool IF`. speed_mbps: None also for "Unknown!". reason: why there is no link. fec: the advertised modes.
+
+    autoneg: whether the port negotiates its speed; None where it does not say.
+    """
 
     speed_mbps: int | None = None
     lanes: int | None = None
@@ -21,6 +25,14 @@ class PortSettings(Fact):
     link: bool | None = None
     reason: str | None = None
     fec: tuple[str, ...] = ()
+    autoneg: bool | None = None
+
+
+class PortPause(Fact):
+    """`ethtool -a IF`: whether the port heeds (rx) and sends (tx) pause frames."""
+
+    rx: bool | None = None
+    tx: bool | None = None
 
 
 class PortDriver(Fact):
@@ -55,7 +67,21 @@ def parse_settings(text: str | None) -> PortSettings | None:
         link=link[1] == "yes" if link else None,
         reason=link[2] if link else None,
         fec=() if fec == "Not reported" else tuple(fec.split()),
+        autoneg=_SWITCH.get(said.get("Auto-negotiation", "").lower()),
     )
+
+
+def parse_pause(text: str | None) -> PortPause | None:
+    """None when the text tells neither direction."""
+    said = _pairs(text)
+    rx, tx = (_SWITCH.get(said.get(key, "").lower()) for key in ("RX", "TX"))
+    return None if rx is None and tx is None else PortPause(rx=rx, tx=tx)
+
+
+def parse_fec(text: str | None) -> str | None:
+    """The error correction in force, of `ethtool --show-fec IF`: RS, BaseR, Off …; None when the text does not tell."""
+    said = _pairs(text)
+    return said.get("Active FEC encoding") or said.get("Active FEC encodings") or None
 
 
 def parse_driver(text: str | None) -> PortDriver | None:

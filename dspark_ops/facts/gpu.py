@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 
-from dspark_ops.facts.model import Fact
+from dspark_ops.facts.model import Fact, whole_number
 from dspark_ops.transport.base import Command, NodeReading, Probe
 
 _IDENTITY = ("name", "driver_version", "compute_cap")
@@ -59,16 +59,17 @@ def parse_compute_apps(text: str | None) -> tuple[GpuProcessFacts, ...] | None:
         return None
     found = []
     for row in _rows(text):
-        if len(row) < 3 or not row[0].strip().isdecimal():
+        pid = whole_number(row[0]) if len(row) >= 3 and row[0].strip().isdecimal() else None
+        if pid is None:
             continue
         used = value_of(row[-1])
         number = used.removesuffix("MiB").strip() if used else ""
         found.append(
             GpuProcessFacts(
-                pid=int(row[0]),
+                pid=pid,
                 # A command line may hold a comma; everything between the first and the last cell is the name.
                 name=",".join(row[1:-1]).strip(),
-                used_mib=int(number) if number.isdecimal() else None,
+                used_mib=whole_number(number) if number.isdecimal() else None,
             )
         )
     return tuple(found)

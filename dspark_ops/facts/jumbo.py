@@ -11,20 +11,21 @@ from dspark_ops.transport.base import Command, NodeReading, Probe
 _PING = ("ping", "-n", "-M", "do", "-c", "2", "-i", "0.2", "-W", "1")
 _HEADERS = 28  # IPv4 20 + ICMP 8
 _COUNTS = re.compile(r"(\d{1,9}) packets transmitted, (\d{1,9}) received")
-_RTT = re.compile(r"rtt min/avg/max/mdev = [\d.]{1,12}/(\d{1,7}\.\d{1,6})/")
+_RTT = re.compile(r"rtt min/avg/max/mdev = (\d{1,7}\.\d{1,6})/(\d{1,7}\.\d{1,6})/")
 _LOCAL = re.compile(r"message too long, mtu[=:]? ?(\d{1,6})")
 
 
 class JumboFacts(Fact):
     """One ping over one rail. local_mtu: what the own kernel said when the packet did not even leave.
 
-    rtt_avg_ms: of the answers; None without one.
+    rtt_min_ms, rtt_avg_ms: of the answers; None without one. The first answer also waits for the neighbour's address.
     """
 
     rail: str
     sent: int | None = None
     received: int | None = None
     local_mtu: int | None = None
+    rtt_min_ms: float | None = None
     rtt_avg_ms: float | None = None
 
 
@@ -51,7 +52,8 @@ def parse_ping(rail: str, stdout: str | None, stderr: str | None = None) -> Jumb
         sent=int(counts[1]) if counts else None,
         received=int(counts[2]) if counts else None,
         local_mtu=int(local[1]) if local else None,
-        rtt_avg_ms=float(rtt[1]) if rtt else None,
+        rtt_min_ms=float(rtt[1]) if rtt else None,
+        rtt_avg_ms=float(rtt[2]) if rtt else None,
     )
 
 

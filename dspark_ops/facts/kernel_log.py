@@ -7,12 +7,32 @@ import re
 from pydantic import Field
 
 from dspark_ops.facts.model import Fact
+from dspark_ops.transport.base import Command, NodeReading, Probe
+
+# Only the lines of the NIC, and the first line of a boot: with it, the log reaches back to the start of this boot.
+PROBES: tuple[Probe, ...] = (
+    Command(
+        "kernel.nic",
+        (
+            "journalctl",
+            "--dmesg",
+            "--boot",
+            "--quiet",
+            "--no-pager",
+            "--output=cat",
+            "--grep=mlx5_core|cx7-pcie-hotplug|Linux version",
+        ),
+        root=True,
+        timeout_s=2.0,
+    ),
+)
 
 _BANDWIDTH = re.compile(r"mlx5_core (\S+): (\d{1,5}\.\d{1,3}) Gb/s available PCIe bandwidth")
 _SLOT = re.compile(r"mlx5_core \S+: .*insufficient power on the PCIe slot \((\d{1,4})W\)")
 _GONE = re.compile(r"mlx5_core (\S+): E-Switch: cleanup")
 _HOTPLUG = re.compile(r"cx7-pcie-hotplug .*: Hotplug (enabled|disabled)")
 _XID = re.compile(r"NVRM: Xid\D{0,40}?(\d{1,4}),")
+_BOOT = re.compile(r"^(?:\[[^\]]*\] )?Linux version \d", re.MULTILINE)
 _NO_MEMORY = re.compile(r"NVRM: .*NV_ERR_NO_MEMORY")
 
 
@@ -21,6 +41,7 @@ class KernelLogFacts(Fact):
 
     slot_power_w: what the slot claims to give, which healthy links print too. nic_gone: functions that were torn down.
     no_memory: lines of the driver's memory error, frequent in healthy runs. None: the log says nothing of it.
+    whole: it begins with the boot, so that what is not in it did not happen since.
     """
 
     pcie_gbps: dict[str, float] = Field(default_factory=dict)
@@ -29,6 +50,7 @@ class KernelLogFacts(Fact):
     hotplug: bool | None = None
     xids: tuple[int, ...] = ()
     no_memory: int = 0
+    whole: bool = False
 
 
 def parse_kernel_log(text: str | None) -> KernelLogFacts | None:
@@ -43,4 +65,13 @@ def parse_kernel_log(text: str | None) -> KernelLogFacts | None:
         hotplug=hotplug[-1] == "enabled" if hotplug else None,
         xids=tuple(dict.fromkeys(map(int, _XID.findall(text)))),
         no_memory=len(_NO_MEMORY.findall(text)),
+        whole=_BOOT.search(text) is not None,
     )
+
+
+def read_kernel_log(reading: NodeReading) -> KernelLogFacts | None:
+    """The NIC's lines of this boot. None where they could not be read; where nothing fits, journalctl ends with 1."""
+    result = reading.get("kernel.nic")
+    if result.error is not None or result.rc not in (0, 1) or (result.rc == 1 and (result.stderr or "").strip()):
+        return None
+    return parse_kernel_log(result.stdout or "")

@@ -29,7 +29,7 @@ class LinkFacts(Fact):
 
     carrier: None while the device is administratively down, where the kernel does not know.
     speed_mbps: of the cage, not of the PCIe half behind it; None without a cable.
-    kind: the kind of a virtual device (veth, bridge, bond), None for hardware.
+    kind: the kind of a virtual device (veth, bridge, bond), None for hardware. parent: the device that it sits on.
     """
 
     name: str
@@ -40,6 +40,7 @@ class LinkFacts(Fact):
     carrier: bool | None = None
     master: str | None = None
     kind: str | None = None
+    parent: str | None = None
     phys_port_name: str | None = None
     speed_mbps: int | None = None
     addresses: tuple[AddressFacts, ...] = ()
@@ -85,6 +86,7 @@ def _link(item: Mapping[str, Any], sysfs: Mapping[str, str]) -> LinkFacts:
         carrier=None if flags is None or not admin_up else "LOWER_UP" in flags,
         master=_text(item.get("master")),
         kind=_text(info.get("info_kind")) if isinstance(info, dict) else None,
+        parent=_text(item.get("link")),
         phys_port_name=port or _text(item.get("phys_port_name")),
         speed_mbps=speed if speed is not None and speed > 0 else None,
         addresses=tuple(filter(None, map(_address, listed))) if isinstance(listed, list) else (),

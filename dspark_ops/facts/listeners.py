@@ -9,7 +9,7 @@ from dspark_ops.transport.base import Command, NodeReading, Probe
 
 PROBES: tuple[Probe, ...] = (Command("listeners.tcp", ("ss", "-H", "-tlnp"), root=True),)
 
-_USER = re.compile(r'\("((?:[^"\\]|\\.)*)",pid=(\d+),fd=\d+\)')
+_USER = re.compile(r'\("((?:[^"\\]|\\.)*)",pid=(\d{1,9}),fd=\d+\)')
 WILDCARDS = frozenset({"0.0.0.0", "*", "::"})  # noqa: S104
 
 
@@ -37,7 +37,7 @@ def parse_listeners(text: str | None) -> tuple[ListenerFacts, ...] | None:
         if len(words) < 5 or words[0] != "LISTEN":
             continue
         host, _, port = words[3].rpartition(":")
-        if not port.isdecimal() or not host:
+        if not port.isdecimal() or len(port) > 5 or not host:
             continue
         user = _USER.search(line)
         found.append(

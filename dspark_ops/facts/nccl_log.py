@@ -7,17 +7,18 @@ from typing import Literal
 
 from dspark_ops.facts.model import Fact
 
-_VERSION = re.compile(r"NCCL version (\d+\.\d+\.\d+)")
+# The second is vLLM's own line, which it prints at every start; NCCL's needs NCCL_DEBUG.
+_VERSION = re.compile(r"(?:NCCL version |vLLM is using nccl==)(\d+\.\d+\.\d+)")
 _USING = re.compile(r"NET/IB : Using (.*?)(?:; OOB ([^\s:]+):(\S+?)(?:<\d+>)?)?$", re.MULTILINE)
-_DEVICE = re.compile(r"\[(\d+)\]([^\s:]+):(\d+)/(\S+)")
-_VIRTUAL = re.compile(r"NET/IB : Made virtual device \[(\d+)\] name=(\S+) speed=(\d+) ndevs=\d+")
+_DEVICE = re.compile(r"\[(\d{1,4})\]([^\s:]+):(\d{1,4})/(\S+)")
+_VIRTUAL = re.compile(r"NET/IB : Made virtual device \[(\d{1,4})\] name=(\S+) speed=(\d{1,9}) ndevs=\d+")
 _NETWORK = re.compile(r"Using network (\w+)")
 _SOCKET = re.compile(r"NET/Socket : Using ((?:\[\d+\]\S+ ?)+)")
 _SOCKET_DEVICE = re.compile(r"\[\d+\]([^\s:]+):")
 _GDR = re.compile(r"\bGDR (\d)\b")
 _GID = re.compile(r"NCCL_IB_GID_INDEX set by environment to (-?\d{1,4})")
 _HCA = re.compile(r"NCCL_IB_HCA set to (\S+)")
-_QP = re.compile(r"Call to ibv_modify_qp failed with 61 .*?on dev ([^\s:,]+).*?local GID index (\d+)")
+_QP = re.compile(r"Call to ibv_modify_qp failed with 61 .*?on dev ([^\s:,]+).*?local GID index (\d{1,4})")
 _RETRY = re.compile(r"IBV_WC_RETRY_EXC_ERR\(12\)")
 _MEMORY = re.compile(r"Call to ibv_reg_mr\w* failed with error Cannot allocate memory")
 _ABSENT = re.compile(r"NET/IB : No device found")

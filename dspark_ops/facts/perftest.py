@@ -11,7 +11,7 @@ from dspark_ops.facts.model import Fact
 _FIELD = re.compile(
     r"(Device|Number of qps|Connection type|Mtu|Link type|GID index|Data ex\. method)\s*:\s*(\S+)", re.ASCII
 )
-_GID = re.compile(r"^\s*GID:\s*((?:\d{1,3}:){15}\d{1,3})\s*$", re.MULTILINE | re.ASCII)
+_GID = re.compile(r"^[ \t]*GID:[ \t]*((?:\d{1,3}:){15}\d{1,3})\s*$", re.MULTILINE | re.ASCII)
 _TROUBLE = re.compile(
     r"(?i)\b(?:not found|unable to|couldn't|could not|failed|cannot|error|no such|unsupported|mismatch|timed? ?out)\b"
 )

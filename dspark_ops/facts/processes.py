@@ -95,7 +95,7 @@ def parse_users(text: str | None) -> dict[int, str]:
     found: dict[int, str] = {}
     for line in (text or "").splitlines():
         parts = line.split(":")
-        if len(parts) >= 3 and parts[0] and parts[2].isascii() and parts[2].isdecimal():
+        if len(parts) >= 3 and parts[0] and parts[2].isascii() and parts[2].isdecimal() and len(parts[2]) < 11:
             found.setdefault(int(parts[2]), parts[0])
     return found
 

@@ -24,7 +24,7 @@ PROBES: tuple[Probe, ...] = (
     # Shared pages are divided among those who share them, so that the sum is what ends with the container.
     Command(
         "rank.memory",
-        ("docker", "container", "top", RANK_CONTAINER, "-eo", "pid,pss"),
+        ("docker", "container", "top", RANK_CONTAINER, "-ww", "-eo", "pid,pss,args"),
         root=True,
         timeout_s=DOCKER_TIMEOUT_S,
     ),
@@ -42,13 +42,23 @@ _SECRET = re.compile(r"token|secret|password|passwd|api_?key|credential", re.IGN
 HIDDEN = "<hidden>"
 
 
+class RankMount(Fact):
+    """One mount of the container. kind: bind, volume or tmpfs. source: a path of the node, or the volume's name."""
+
+    kind: str
+    source: str
+    target: str
+    read_only: bool | None = None
+
+
 class RankFacts(Fact):
     """The container named dspark-rank. env holds what was defined; a value may be the empty string, which is not unset.
 
     state: running, exited, created, paused, dead … as Docker says. pids: of its processes, as the node counts them;
     None when it does not run or they could not be read. memory_kib: what they hold in resident memory, without what a
     GPU driver gave them. ended_in_order: it exited and its log says it was asked to;
-    None when it did not exit, or its log could not be read. last_line: of its log, for evidence.
+    None when it did not exit, or its log could not be read. last_line: of its log, for evidence. main_pid: its first
+    process as the node counts. made_from: the image by the words it was started with, a name or an id.
     """
 
     id: str
@@ -73,6 +83,9 @@ class RankFacts(Fact):
     ended_in_order: bool | None = None
     engine_died: bool | None = None
     last_line: str | None = None
+    main_pid: int | None = None
+    made_from: str | None = None
+    mounts: tuple[RankMount, ...] | None = None
 
     def label(self, name: str) -> str | None:
         """One of our labels by its short name (site, role, release, epoch, spec)."""
@@ -119,7 +132,32 @@ def parse_inspect(text: str | None) -> RankFacts | None:
         ipc_mode=_text(host.get("IpcMode")),
         shm_size_bytes=_number(host.get("ShmSize")),
         gpu_requested=bool(requests) if isinstance(requests, list) or requests is None else None,
+        main_pid=_number(state.get("Pid")) or None,
+        made_from=_text(config.get("Image")),
+        mounts=parse_mounts(item.get("Mounts")),
     )
+
+
+def parse_mounts(entries: object) -> tuple[RankMount, ...] | None:
+    """`Mounts` of an inspection; None when it is not a list. A volume is named, not placed."""
+    if not isinstance(entries, list):
+        return None
+    found = []
+    for item in entries:
+        if not isinstance(item, dict) or not isinstance(item.get("Destination"), str):
+            continue
+        kind = str(item.get("Type") or "bind")
+        source = item.get("Name") if kind == "volume" else item.get("Source")
+        writable = item.get("RW")
+        found.append(
+            RankMount(
+                kind=kind,
+                source=str(source or ""),
+                target=item["Destination"],
+                read_only=not writable if isinstance(writable, bool) else None,
+            )
+        )
+    return tuple(found)
 
 
 def parse_env(entries: object) -> dict[str, str]:
@@ -136,15 +174,19 @@ def parse_top(text: str | None) -> tuple[int, ...] | None:
     """The process ids of `docker container top NAME -eo pid`."""
     if text is None:
         return None
-    return tuple(int(line) for line in text.split() if line.isdecimal())
+    return tuple(int(word) for word in text.split() if _is_count(word))
 
 
 def parse_top_memory(text: str | None) -> int | None:
-    """The sum in KiB of `docker container top NAME -eo pid,pss`; None unless every process has a figure."""
-    rows = [line.split() for line in (text or "").splitlines()[1:] if line.strip()]
-    if not rows or not all(len(row) == 2 and all(cell.isdecimal() for cell in row) for row in rows):
+    """The sum in KiB of `docker container top NAME -eo pid,pss,args`; None unless every process has a figure."""
+    rows = [line.split()[:2] for line in (text or "").splitlines()[1:] if line.strip()]
+    if not rows or not all(len(row) == 2 and all(_is_count(cell) for cell in row) for row in rows):
         return None
     return sum(int(kib) for _, kib in rows)
+
+
+def _is_count(cell: str) -> bool:
+    return cell.isascii() and cell.isdecimal() and len(cell) < 16
 
 
 def orderly_end(log: str | None) -> bool | None:

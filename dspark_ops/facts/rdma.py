@@ -41,7 +41,7 @@ PROBES: tuple[Probe, ...] = (
 )
 
 _PCI = re.compile(r"([0-9a-f]{4}):[0-9a-f]{2}:[0-9a-f]{2}\.([0-7])")
-_PORT = re.compile(r"p(\d+)")
+_PORT = re.compile(r"p(\d{1,3})")
 # systemd's predictable name: enP<domain>p<bus>s<slot>f<function>np<port>; no domain is domain 0.
 _PREDICTABLE = re.compile(r"en(?:P(\d{1,5}))?p\d{1,3}s\d{1,3}f([0-7])(?:np(\d))?")
 # GB10: the two PCIe halves of the one ConnectX-7 are two PCI domains.

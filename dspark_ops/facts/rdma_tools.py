@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dspark_ops.facts.gids import ROCE_V1, ROCE_V2, GidFacts, make_gid
 from dspark_ops.facts.model import Fact, whole_number
 
-_IBDEV = re.compile(r"(\S+) port (\d+) ==> (\S+) \((\w+)\)")
-_LINK = re.compile(r"link (\S+)/(\d+)((?: +\S+ +\S+)*) *")
+_IBDEV = re.compile(r"(\S+) port (\d{1,4}) ==> (\S+) \((\w+)\)")
+_LINK = re.compile(r"link (\S+)/(\d{1,4})((?: +\S+ +\S+)*) *")
 _VERSIONS = {"v1": ROCE_V1, "v2": ROCE_V2}
 _GID = re.compile(r"(?:[0-9a-fx]{4}:){7}[0-9a-fx]{4}", re.IGNORECASE)
 

@@ -23,13 +23,14 @@ PROBES: tuple[Probe, ...] = (
             "/run/systemd/logind.conf.d/*.conf",
             "/sys/class/dmi/id/product_name",
             "/sys/class/dmi/id/sys_vendor",
+            "/sys/class/dmi/id/bios_version",
             "/var/lib/systemd/linger/*",
             "/run/reboot-required",
         ),
     ),
 )
 
-_KEY_VALUE = re.compile(r"^\s*([A-Za-z_][A-Za-z0-9_]*)=(.*)$", re.MULTILINE)
+_KEY_VALUE = re.compile(r"^[ \t]*([A-Za-z_][A-Za-z0-9_]*)=(.*)$", re.MULTILINE)
 
 
 class LookAlike(Fact):
@@ -65,6 +66,7 @@ class SystemFacts(Fact):
     os_title: str | None = None
     product: str | None = None
     vendor: str | None = None
+    bios: str | None = None
     dgx: DgxRelease | None = None
     look_alikes: tuple[LookAlike, ...] | None = None
     remove_ipc: bool | None = None
@@ -158,6 +160,7 @@ def read_system(reading: NodeReading) -> SystemFacts | None:
         os_title=release.get("PRETTY_NAME"),
         product=seen.get("/sys/class/dmi/id/product_name", "").strip() or None,
         vendor=seen.get("/sys/class/dmi/id/sys_vendor", "").strip() or None,
+        bios=seen.get("/sys/class/dmi/id/bios_version", "").strip() or None,
         dgx=parse_dgx_release(seen.get("/etc/dgx-release")),
         look_alikes=parse_lab_marker(seen.get("/etc/dspark-lab.json")),
         remove_ipc=None if files is None else parse_remove_ipc(seen),

@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from dspark_ops.kv.caches import Model
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-_SIZE = re.compile(r"\b[A-Za-z]+ KV cache size: ([\d,]+) tokens")
-_CONCURRENCY = re.compile(r"Maximum concurrency for ([\d,]+) tokens per request: ([\d.]+)x")
-_BLOCKS = re.compile(r"# (?:GPU|CPU) blocks: (\d+)|num_gpu_blocks_override=(\d+)|\bnum_gpu_blocks(?: is|[=:]) ?(\d+)")
+_SIZE = re.compile(r"\b[A-Za-z]+ KV cache size: ([\d,]{1,24}) tokens")
+_CONCURRENCY = re.compile(r"Maximum concurrency for ([\d,]{1,24}) tokens per request: ([\d.]+)x")
+_BLOCKS = re.compile(
+    r"# (?:GPU|CPU) blocks: (\d{1,15})\b|num_gpu_blocks_override=(\d{1,15})\b"
+    r"|\bnum_gpu_blocks(?: is|[=:]) ?(\d{1,15})\b"
+)
 _MEMORY = (
     re.compile(r"Available KV cache memory: ([\d.]+) GiB"),
     re.compile(r"reserved ([\d.]+) GiB memory for KV Cache"),
@@ -23,12 +26,12 @@ _MEMORY = (
 _ARGUMENTS = "non-default args: {"
 _ENGINE = re.compile(r"Initializing a V1 LLM engine \(v([^)\s]+)\)")
 _NUMBERS = {
-    "pool_bytes": re.compile(r"'kv_cache_memory_bytes': (\d+)"),
-    "max_num_batched_tokens": re.compile(r"'max_num_batched_tokens': (\d+)"),
+    "pool_bytes": re.compile(r"'kv_cache_memory_bytes': (\d{1,18})\b"),
+    "max_num_batched_tokens": re.compile(r"'max_num_batched_tokens': (\d{1,18})\b"),
 }
 _ASYNC = re.compile(r"'async_scheduling': (True|False)")
 _DTYPE = re.compile(r"\bkv_cache_dtype=([a-z0-9_]+)")
-_RANKS = re.compile(r"\btensor_parallel_size=(\d+)")
+_RANKS = re.compile(r"\btensor_parallel_size=(\d{1,18})\b")
 
 
 class BootFacts(Model):

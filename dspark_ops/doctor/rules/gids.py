@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dspark_ops.doctor.outcome import (
     FactMissingError,
+    NodeView,
     NotApplicableError,
     Outcome,
     PairView,
     fail,
+    judge,
     need,
     ok,
     rank_of,
     warn,
 )
-from dspark_ops.doctor.registry import pair_rule
+from dspark_ops.doctor.registry import node_rule, pair_rule
+from dspark_ops.doctor.rules.rdma import rail_hcas
 from dspark_ops.fabric.gid_pin import pin_problems
 from dspark_ops.fabric.gid_record import drift, record_of
 from dspark_ops.fabric.nccl import GID_INDEX
+from dspark_ops.facts.gids import ROCE_V2, roce_v2_indexes
 
 
 @pair_rule("fabric.gid_drift")
@@ -77,3 +81,47 @@ def gid_index_valid(view: PairView) -> Outcome:
     if unread:
         raise FactMissingError(f"{', '.join(unread)} could not be read")
     return ok(f"index {pinned} is valid on every RDMA device of both nodes")
+
+
+@node_rule("fabric.gid_single")
+def gid_single(view: NodeView) -> Outcome:
+    """Every rail's RDMA device has the RoCE v2 GID of one IPv4 address: NCCL takes the first that it finds."""
+    several = []
+    for rail, hca in rail_hcas(view):
+        addresses = sorted({g.ipv4 for g in hca.gids if g.type == ROCE_V2 and g.ipv4 is not None})
+        if len(addresses) > 1:
+            several.append(f"{hca.name} (rail {rail.name}) has {', '.join(map(str, addresses))}")
+    return judge(several, "one IPv4 RoCE v2 GID each", "the GID of one IPv4 address on every rail")
+
+
+@node_rule("fabric.gid_link_local")
+def gid_link_local(view: NodeView) -> Outcome:
+    """No rail has a second link-local GID: a private IPv6 address takes the places that the IPv4 one had."""
+    limit = int(view.limits["entries"])
+    crowded = []
+    for rail, hca in rail_hcas(view):
+        found = [g for g in hca.gids if g.type == ROCE_V2 and g.gid.lower().startswith("fe80:")]
+        if len(found) > limit:
+            places = ", ".join(str(g.index) for g in found)
+            crowded.append(f"{hca.name} (rail {rail.name}) has {len(found)} link-local RoCE v2 GIDs, at {places}")
+    return judge(crowded, "no address but the planned one has a GID", f"at most {limit} link-local RoCE v2 GID each")
+
+
+@pair_rule("fabric.gid_parity")
+def gid_parity(view: PairView) -> Outcome:
+    """The rails' addresses stand at the same index on every RDMA device: a tool that is told one index needs that."""
+    places: dict[tuple[int, ...], list[str]] = {}
+    for node in view.facts.nodes:
+        need(node.rdma, f"/sys/class/infiniband of the {node.role}")
+        for rail in view.site.fabric.rails:
+            end = rail.of(node.role)
+            hca = node.hca_of(end.netdev)
+            indexes = () if hca is None else roce_v2_indexes(hca.gids, end.netdev, end.address.ip)
+            if hca is not None and indexes:
+                places.setdefault(indexes, []).append(f"{node.role} {hca.name}")
+    if not places:
+        raise NotApplicableError("no rail has a RoCE v2 GID of its address")
+    if len(places) == 1:
+        return ok(f"index {_places(next(iter(places)))} on every RDMA device")
+    told = [f"{_places(indexes)} on {', '.join(who)}" for indexes, who in sorted(places.items())]
+    return fail(f"index {'; '.join(told)}", "one index on every RDMA device of the rails")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dspark_ops.doctor.outcome import (
+    FactMissingError,
     NodeView,
     NotApplicableError,
     Outcome,
@@ -179,6 +180,8 @@ def host_memory_floor(view: NodeView) -> Outcome:
         why = f"{share:g} of MemTotal for the engine and a floor of {floor:g} GiB"
     if available >= wanted:
         return ok(f"{available:.1f} GiB available")
+    if available >= floor and not view.node.rank_known:
+        raise FactMissingError("whether our rank holds the memory that is not available could not be read")
     return fail(f"{available:.2f} GiB available", f"at least {wanted:.1f} GiB: {why}")
 
 
@@ -192,6 +195,8 @@ def host_memory_unaccounted(view: NodeView) -> Outcome:
     limit = view.limits["max_unaccounted"]
     if held <= limit:
         return ok(f"{held:.1f} GiB belong to no counter")
+    if view.node.gpu is None or view.node.gpu.processes is None:
+        raise FactMissingError("whether a GPU process holds the memory that belongs to no counter could not be read")
     return fail(f"{held:.1f} GiB belong to no counter and no GPU process runs", f"at most {limit:g} GiB")
 
 

@@ -145,3 +145,10 @@ def restart_policy(view: NodeView) -> Outcome:
     """Docker restarts no rank on its own: one rank alone can never join the other again."""
     policy = need(view.rank().restart_policy, "the restart policy")
     return ok("no restart policy") if policy == "no" else fail(f"the restart policy is {policy!r}", "no restart policy")
+
+
+@node_rule("service.restarted")
+def restarted(view: NodeView) -> Outcome:
+    """Docker never started this rank again on its own."""
+    count = need(view.rank().restart_count, "how often Docker started the rank again")
+    return ok("started once") if count == 0 else fail(f"Docker started the rank again {count} times", "one start")

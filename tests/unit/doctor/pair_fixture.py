@@ -17,11 +17,13 @@ from dspark_ops.config.load import LoadedSite, load_site
 from dspark_ops.config.models import ROLES
 from dspark_ops.deploy.spec import render_pair
 from dspark_ops.facts.snapshot import PairFacts
+from dspark_ops.report.models import Finding
 
 CHECKS = Path(__file__).parents[2] / "checks"
 _NAMES = ("name", "path", "id", "port", "rail", "destination", "index", "pid", "address")
 
 
+@cache
 def load_case_site(*overrides: str) -> LoadedSite:
     """The site of the fixtures with overrides as on the command line, untouched by the environment."""
     return load_site(CHECKS / "site.yml", overrides=overrides, environ={})
@@ -41,7 +43,13 @@ def base_document() -> dict[str, Any]:
         rank["args"] = list(spec.command)
         rank["env"] = dict(spec.env)
         rank["labels"]["io.dspark-ops.release"] = spec.release
-        rank["image_id"] = spec.image_id
+        rank["image_id"] = rank["made_from"] = spec.image_id
+        rank["mounts"] = [
+            *({"kind": "bind", **mount} for mount in spec.mounts),
+            *({"kind": "volume", "source": v["name"], "target": v["target"], "read_only": False} for v in spec.volumes),
+        ]
+        program = ["/usr/local/bin/python3.12", "/usr/local/bin/vllm", *spec.command[1:]]
+        document[role]["rank_processes"] = [{"pid": rank["main_pid"], "words": program}]
     return document
 
 
@@ -65,6 +73,21 @@ def lay_over(document: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
 def pair_facts(case: dict[str, Any] | None = None) -> PairFacts:
     """The facts of a case; without one, of the healthy pair."""
     return PairFacts.model_validate_json(json.dumps(lay_over(base_document(), case or {})))
+
+
+def mismatches(case: dict[str, Any], name: str, finding: Finding) -> list[str]:
+    """What of a finding is not as a case, a file of that name, says it has to be."""
+    told = finding.model_dump_json() + " ".join((finding.remedy and finding.remedy.command) or ())
+    wrong = [f"{text!r} is not in {told}" for text in case.get("says", ()) if text not in told]
+    if finding.status != case["status"]:
+        wrong.append(f"expected {case['status']}: {finding!r}")
+    if finding.observed.startswith("the rule broke"):
+        wrong.append(finding.observed)
+    if name.startswith("bad_") and not (finding.status in ("warn", "fail") and finding.expected):
+        wrong.append(f"a bad case is a warning or a failure that says what was expected: {finding!r}")
+    if finding.status in ("warn", "fail", "unknown") and not (finding.remedy and finding.remedy.text):
+        wrong.append(f"no remedy: {finding!r}")
+    return wrong
 
 
 def unreachable(role: str, error: str = "node-b: no answer within 10 s") -> dict[str, Any]:

@@ -109,3 +109,35 @@ def test_active_asks_for_pings_and_a_completion(
     _, out = run(capsys, active=True)
     assert gathered[1:] == [{"active": True}]
     assert "service.canary" in out
+
+
+def test_files_are_written_beside_the_one_document_on_stdout(
+    gathered: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = {name: tmp_path / f"doctor.{name}" for name in ("junit", "html", "textfile")}
+    code, out = run(capsys, json_=True, **files)
+    assert code == 0
+    assert json.loads(out)["verdict"] == "ready"
+    assert files["junit"].read_text().startswith("<?xml")
+    assert files["html"].read_text().startswith("<!doctype html>")
+    assert 'dspark_doctor_verdict{site="fixture",verdict="ready"} 1.0' in files["textfile"].read_text()
+
+
+@pytest.mark.parametrize("option", ["junit", "html", "textfile"])
+def test_a_file_that_cannot_be_is_told_before_anything_is_contacted(
+    gathered: list[dict[str, Any]], tmp_path: Path, option: str
+) -> None:
+    options: dict[str, Any] = {option: tmp_path / "absent/doctor.out"}
+    with pytest.raises(ConfigError):
+        doctor(site=SITE, **options)
+    assert len(gathered) == 1
+
+
+def test_what_is_ignored_is_no_failure_and_a_mistyped_one_is_told_before_contact(
+    gathered: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    gathered[0] = {"set": [[["worker", "links", "enP2p1s0f0np0", "mtu"], 1500]]}
+    assert run(capsys, ignore=["fabric.mtu"])[0] == 0
+    with pytest.raises(ConfigError):
+        doctor(site=SITE, ignore=["fabric.mtuu"])
+    assert len(gathered) == 2

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from ipaddress import IPv4Address
 
 import pytest
 
+from dspark_ops.fabric.packet_filter import Packet, passage
 from dspark_ops.facts.ethtool import parse_driver, parse_module, parse_settings, parse_statistics, worst_lane
+from dspark_ops.facts.firewall import parse_iptables
 from dspark_ops.facts.gids import ROCE_V2
 from dspark_ops.facts.jumbo import parse_ping
 from dspark_ops.facts.kernel_log import parse_kernel_log
@@ -169,6 +172,22 @@ def ethtool(name: str) -> None:
     assert settings.reason == wanted.get("reason")
     if "port" in wanted:
         assert (settings.port, settings.lanes, settings.fec) == (wanted["port"], wanted["lanes"], ("RS",))
+        assert settings.autoneg is True
+
+
+@case("net/iptables-S.txt")
+def packet_filter(name: str) -> None:
+    filters = parse_iptables(text(name))
+    assert filters is not None
+    assert [(chain.name, chain.policy) for chain in filters.chains[:3]] == [
+        ("INPUT", "ACCEPT"),
+        ("FORWARD", "DROP"),
+        ("OUTPUT", "ACCEPT"),
+    ]
+    packet = Packet("enp1s0f0np0", IPv4Address("192.168.100.11"), IPv4Address("192.168.100.10"), 25000)
+    found = passage(filters, packet)
+    assert found is not None
+    assert found.verdict == expect(name)["rails"]
 
 
 def links_of(name: str) -> dict[str, LinkFacts]:
@@ -221,6 +240,8 @@ def ip_addresses(name: str) -> None:
 def ping_rtt(name: str) -> None:
     ping, wanted = parse_ping("p0a", text(name)), expect(name)
     assert ping.rtt_avg_ms == wanted["avg_ms"]
+    assert ping.rtt_min_ms is not None
+    assert 0 < ping.rtt_min_ms <= wanted["avg_ms"]
     assert (ping.sent, ping.received) == (20, 20)
 
 
