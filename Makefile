@@ -16,11 +16,11 @@ $(STAMP): pyproject.toml
 demo: setup
 	$(BIN)/dspark-ops lab demo --install-prerequisites
 
-# Unit and contract tests first (two minutes at most), then the same product on the real rehearsal pair.
+# Unit and contract tests first (many of them wait, so more workers than cores), then the same product on the real rehearsal pair.
 test: unit lab-test
 
 unit: setup
-	$(BIN)/python -m pytest tests/unit tests/contract -q -n auto
+	$(BIN)/python -m pytest tests/unit tests/contract -q -n 4 --dist worksteal
 
 lab-test: setup
 	$(BIN)/dspark-ops lab up --install-prerequisites
@@ -30,7 +30,7 @@ lab-test: setup
 # docs/evidence/.
 soak: setup
 	$(BIN)/dspark-ops lab up --install-prerequisites
-	$(BIN)/python -m pytest tests/lab -m soak -q -s
+	$(BIN)/python -m pytest tests/release tests/lab -m soak -q -s
 
 # Each rule of the doctor broken in turn; at least 98 % must be noticed by a fixture. Two minutes on one core.
 mutation: setup

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.operator_cli import Operator
+from tests.lab.real_tenants import Nodes
 
 HEAD, WORKER = "spark-head", "spark-worker"
 
@@ -112,6 +113,7 @@ def operator(pair: RehearsalPair, tmp_path_factory: pytest.TempPathFactory) -> O
         check=False,
     )
     assert made.returncode == 0, made.stderr
+    Nodes(pair.ssh_config).clear()
     someone = Operator(site, pair.ssh_config)
     done = someone.run("bootstrap", "--yes")
     assert done.rc == 0, done

@@ -104,6 +104,17 @@ class Nodes:
         """MemAvailable of a node."""
         return int(self.run(role, "awk '/^MemAvailable/{print $2}' /proc/meminfo"))
 
+    def clear(self) -> None:
+        """End what a test that was killed has left on the nodes: it would sit on the ports of the next one."""
+        mine = f"export XDG_RUNTIME_DIR=/run/user/{LOGIN_UID}; systemctl --user"
+        for role in HOSTS:
+            self.root(role, f"docker ps -aq --filter volume={PLACE} | xargs -r docker rm -f", check=False)
+            for folder, manager in (("/etc/systemd/system", "sudo -n systemctl"), (_UNITS, mine)):
+                found = self.run(role, f"cd {folder} && grep -ls {PLACE} *.service", check=False).split()
+                for unit in found:
+                    self.run(role, f"{manager} disable --now {unit}; sudo -n rm -f {folder}/{unit}", check=False)
+            self.root(role, "pkill -KILL -f '[r]eal-tenants/'", check=False)
+
 
 def _place_hog(nodes: Nodes, role: str) -> None:
     nodes.root(role, f"mkdir -p {PLACE} && cat > {PLACE}/hog.py <<'HOG'\n{HOG}\nHOG\nchmod -R a+rX {PLACE}")

@@ -96,6 +96,18 @@ def test_following_the_logs_shows_what_happens_now(serving: Operator) -> None:
         process.wait(timeout=20)
 
 
+def test_stop_and_start_give_the_pair_back(serving: Operator) -> None:
+    stopped = serving.run("stop", "--yes", "--json")
+    assert stopped.rc == 0, stopped
+    assert all(rank is None or rank["State"] == "exited" for rank in serving.ranks().values())
+    assert serving.run("status").rc == 1
+    again = serving.run("stop", "--yes", "--json")
+    assert (again.rc, again.document()["verdict"]) == (0, "unchanged")
+    started = serving.run("start", "--yes", "--json")
+    assert started.rc == 0, started
+    assert_serves(serving)
+
+
 def test_an_unreachable_node_is_no_verdict_and_the_other_is_not_touched(
     serving: Operator, tmp_path: Path, frozen_worker: None
 ) -> None:
@@ -109,18 +121,6 @@ def test_an_unreachable_node_is_no_verdict_and_the_other_is_not_touched(
     assert (
         head == serving.on("head", "docker", "ps", "-a", "--no-trunc", "--format", "'{{.ID}} {{.Status}}'").split()[0]
     )
-
-
-def test_stop_and_start_give_the_pair_back(serving: Operator) -> None:
-    stopped = serving.run("stop", "--yes", "--json")
-    assert stopped.rc == 0, stopped
-    assert all(rank is None or rank["State"] == "exited" for rank in serving.ranks().values())
-    assert serving.run("status").rc == 1
-    again = serving.run("stop", "--yes", "--json")
-    assert (again.rc, again.document()["verdict"]) == (0, "unchanged")
-    started = serving.run("start", "--yes", "--json")
-    assert started.rc == 0, started
-    assert_serves(serving)
 
 
 @pytest.mark.soak

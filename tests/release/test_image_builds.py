@@ -45,6 +45,7 @@ def test_the_rehearsals_image_is_built_and_proves_itself(engine_python: EnginePy
     assert again["image"] == document["image"]
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="an aarch64 machine builds this without emulation")
 def test_the_aarch64_image_is_built_under_emulation_up_to_the_look_inside(
     engine_python: EnginePython, tmp_path: Path

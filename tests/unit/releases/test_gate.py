@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,15 @@ def test_what_a_gate_leaves_behind_is_ended_too(tmp_path: Path) -> None:
     _gone([int(pid.read_text())])
 
 
+@pytest.fixture
+def hears_interrupts() -> Iterator[None]:
+    """Whoever runs the tests in the background ignores SIGINT; an operator at a terminal does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_interrupts")
 def test_an_interrupt_takes_the_gate_with_it(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     source = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
