@@ -63,14 +63,18 @@ def test_no_fixture_belongs_to_no_check() -> None:
 
 
 @pytest.mark.parametrize("path", all_cases(), ids=lambda p: f"{p.parent.name}/{p.stem}")
-def test_rule_agrees_with_the_fixture(path: Path) -> None:
+def test_rule_agrees_with_the_fixture_and_the_others_see_nothing_else(path: Path) -> None:
     case = read(path)
     check = load_catalogue()[path.parent.name]
-    loaded = load_case_site(*case.get("site", ()))
-    report = run_checks(pair_facts(case), loaded, only=[check.id], active=bool(case.get("active")))
-    (finding,) = [f for f in report.findings if f.node == case["node"]]
+    report = run_checks(pair_facts(case), load_case_site(*case.get("site", ())), active=bool(case.get("active")))
+    (finding,) = [f for f in report.findings if f.id == check.id and f.node == case["node"]]
     assert not mismatches(case, path.stem, finding)
     assert not (check.severity == "advised" and finding.status == "fail")
+    bad = [f for f in report.findings if f.status in ("warn", "fail", "unknown")]
+    roots = {f.id for f in bad if f.caused_by is None}
+    of_it = {f.caused_by or f.id for f in bad if f.id == check.id}
+    if path.stem.startswith(("ok", "bad")):
+        assert roots - of_it == set(case.get("beside", ())) - of_it
 
 
 def test_every_advised_threshold_and_remedy_is_complete() -> None:

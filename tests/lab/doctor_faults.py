@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from dspark_ops.config.load import load_site
 from tests.lab import real_tenants
 from tests.lab.doctor_bench import (
     Bench,
@@ -71,6 +72,21 @@ def _owed_tenant(bench: Bench) -> Iterator[None]:
         finally:
             back = bench.operator.run("tenants restore", "--yes")
             assert back.rc == 0, back
+
+
+@contextmanager
+def _moved_name(bench: Bench) -> Iterator[None]:
+    """The name that the site gives its image, on an empty one."""
+    site = load_site(bench.operator.site).site
+    name, own = site.image.reference, site.image.id
+    had_it = own in bench.root("head", f"docker image ls -q --no-trunc {name}")
+    try:
+        bench.root("head", f"tar -c --files-from /dev/null | docker import - {name} > /dev/null")
+        yield
+    finally:
+        other = f"other=$(docker image ls -q --no-trunc {name})"
+        back = f"docker tag {own} {name}; docker rmi $other" if had_it else f"docker rmi {name}"
+        bench.root("head", f'{other}; if [ "$other" != {own} ]; then {back} > /dev/null; fi')
 
 
 def _ollama(bench: Bench) -> AbstractContextManager[object]:
@@ -578,12 +594,7 @@ TENANTS = (
         "the image's name was moved",
         "head",
         (("image.reference", "head"),),
-        "reference=$(docker images --format '{{.Repository}}:{{.Tag}}' | grep -v none | head -1);"
-        " docker images -q --no-trunc $reference > /run/doctor-image; echo $reference > /run/doctor-reference;"
-        " tar -c --files-from /dev/null | docker import - $reference > /dev/null",
-        "reference=$(cat /run/doctor-reference); other=$(docker images -q --no-trunc $reference);"
-        " docker tag $(cat /run/doctor-image) $reference; docker rmi $other > /dev/null;"
-        " rm /run/doctor-image /run/doctor-reference",
+        made=_moved_name,
         follow=("image.*",),
     ),
 )
@@ -667,7 +678,7 @@ SERVING = (
     Fault(
         "the worker's rank was killed",
         "worker",
-        (("service.exit_code_zero_is_death", "worker"), ("service.ranks_paired", "pair")),
+        (("log.rank_killed", "worker"),),
         made=_killed_worker,
         serving=True,
         follow=("service.*", "runtime.*", "boot.*", "log.*"),
@@ -675,7 +686,7 @@ SERVING = (
     Fault(
         "the head's engine died and exited with 0",
         "head",
-        (("service.exit_code_zero_is_death", "head"), ("service.ranks_paired", "pair")),
+        (("log.engine_alive", "head"),),
         made=_dead_engine,
         serving=True,
         follow=("service.*", "runtime.*", "boot.*", "log.*"),

@@ -27,7 +27,8 @@ LOOK = {
     "containers": "docker ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.State}} {{.Image}}' | sort",
     "images": "docker image ls -a --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}' | sort",
     "networks": "docker network ls --no-trunc --format '{{.ID}} {{.Name}}' | sort; docker volume ls -q | sort",
-    "addresses": "ip -d addr | sed 's/valid_lft.*//'; ip -4 route; ip -6 route | sed 's/expires [0-9]*sec//'; ip rule",
+    "addresses": "ip -d addr | sed -E 's/valid_lft.*//; s/[a-z_]+_timer +[0-9.]+//g'; ip -4 route;"
+    " ip -6 route | sed 's/expires [0-9]*sec//'; ip rule",
     "firewall": "iptables -S; iptables -t nat -S",
     "sysctl": "sysctl -a 2> /dev/null | sort",
     "mounts": "cut -d' ' -f5- /proc/self/mountinfo | sort",

@@ -1,8 +1,9 @@
 """The healthy pair of the check fixtures, and the small changes that each case lays over it.
 
 A case: {"status", "node": head, worker or pair, "set": [[path, value], …], "remove": [path, …], "site": ["key=value"],
-"active", "says": [texts that the finding must hold]}. A path is a list; in a list of objects a word picks the one with
-that name, path, id, port, rail, index, pid, address or destination, and "+" appends.
+"active", "says": [texts that the finding must hold], "beside": [other checks of which the change makes roots]}. A path
+is a list; in a list of objects a word picks the one with that name, path, id, port, rail, index, pid, address or
+destination, and "+" appends.
 """
 
 from __future__ import annotations
@@ -48,9 +49,14 @@ def base_document() -> dict[str, Any]:
             *({"kind": "bind", **mount} for mount in spec.mounts),
             *({"kind": "volume", "source": v["name"], "target": v["target"], "read_only": False} for v in spec.volumes),
         ]
-        program = ["/usr/local/bin/python3.12", "/usr/local/bin/vllm", *spec.command[1:]]
-        document[role]["rank_processes"] = [{"pid": rank["main_pid"], "words": program}]
+        _run_what_was_given(document, role)
     return document
+
+
+def _run_what_was_given(document: dict[str, Any], role: str) -> None:
+    rank = document[role]["rank"]
+    program = ["/usr/local/bin/python3.12", "/usr/local/bin/vllm", *rank["args"][1:]]
+    document[role]["rank_processes"] = [{"pid": rank["main_pid"], "words": program}]
 
 
 def lay_over(document: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +78,15 @@ def lay_over(document: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
 
 def pair_facts(case: dict[str, Any] | None = None) -> PairFacts:
     """The facts of a case; without one, of the healthy pair."""
-    return PairFacts.model_validate_json(json.dumps(lay_over(base_document(), case or {})))
+    base = base_document()
+    document = lay_over(base, case or {})
+    for role in ROLES:
+        # A process has the arguments of its container, unless the case is about just that.
+        now, was = document[role], base[role]
+        same = now.get("rank_processes") == was["rank_processes"]
+        if same and now.get("rank") and now["rank"].get("args") not in (None, was["rank"]["args"]):
+            _run_what_was_given(document, role)
+    return PairFacts.model_validate_json(json.dumps(document))
 
 
 def mismatches(case: dict[str, Any], name: str, finding: Finding) -> list[str]:
