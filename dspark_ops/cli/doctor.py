@@ -117,6 +117,11 @@ def doctor(
     if incident or since is not None or kept is not None:
         if hosts or record or fix:
             raise ConfigError("--incident reads the pair of a site, or --from DIR", hint="leave the other words out")
+        if any((junit, html, textfile, only, skip, ignore, active, strict, consent_to, check, diff, yes)):
+            raise ConfigError(
+                "--incident judges no checks: it takes --since, --from or --simulate, --set, --verbose and --json",
+                hint="leave the other options out; `--incident --json` is its document",
+            )
         source = kept or simulate
         raise typer.Exit(_incident(site, set_ or [], incident, since, source, verbose=verbose, as_json=json_))
     from dspark_ops.doctor.elsewhere import Elsewhere

@@ -83,13 +83,20 @@ def emit(document: dict[str, Any], text: Callable[[], str], *, as_json: bool) ->
 
 
 def finish(report: Report, *, as_json: bool, verbose: bool = False) -> int:
-    """Keep the report, put it on stdout, and give the exit code."""
+    """Put the report on stdout, keep it, and give the exit code.
+
+    A report that cannot be kept is said on stderr and changes nothing else: what was done is done.
+    """
+    from dspark_ops.errors import DsparkError
     from dspark_ops.report.store import save
     from dspark_ops.report.text import render, wants_colour
 
-    save(report)
     if as_json:
         typer.echo(report.to_json())
     else:
         typer.echo(render(report, colour=wants_colour(), verbose=verbose))
+    try:
+        save(report)
+    except DsparkError as failure:
+        typer.echo(f"warning: {failure.message}" + (f"; {failure.hint}" if failure.hint else ""), err=True)
     return report.exit_code

@@ -17,7 +17,7 @@ from dspark_ops.ansible_run.runner import run_playbook
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.doctor.catalogue import load_catalogue
 from dspark_ops.doctor.selection import expand
-from dspark_ops.errors import RefusedError
+from dspark_ops.errors import ConfigError, RefusedError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.report.files import check_targets
 from dspark_ops.report.models import Change, Report
@@ -143,12 +143,16 @@ def remove(
     """Remove the timer and its file of metrics, which the installed unit names unless the wish does.
 
     Raises:
+        ConfigError: what is named is there and is no file; a directory would go with all that is in it.
         RefusedError: this machine does not run systemd, or declined.
     """
     who = owner or present_owner()
     if wish.textfile is None:
         unit = who.unit_dir / f"{unit_name(loaded.site.name)}.service"
         wish = replace(wish, textfile=installed_textfile(unit))
+    metrics = textfile_of(loaded.site.name, wish)
+    if metrics.exists() and not metrics.is_file():
+        raise ConfigError(f"{metrics} is there and is no file; it is not removed", hint="name the file of metrics")
     return _change(loaded, wish, "absent", consent, progress, check, who)
 
 

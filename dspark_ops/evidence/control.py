@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Iterator
 from importlib import metadata
@@ -37,9 +38,19 @@ def site_text(path: Path) -> tuple[str | None, str | None]:
 
 
 def kept_of(site: str) -> Iterator[tuple[str, str | None, str | None]]:
-    """(name, text, problem) of what the state directory holds of a site: the last reports, the open run, releases."""
-    for path in _newest(reports_dir(), REPORTS):
+    """(name, text, problem) of what the state directory holds of a site: the last reports, the open run, releases.
+
+    Of the reports the last ones, and the last of each verb: a doctor on a timer does not push out what a deploy said.
+    """
+    verbs: set[str] = set()
+    count = 0
+    for path in _newest(reports_dir()):
         text, problem = _read(path)
+        of_site, verb = _told_by(text)
+        if (of_site or site) != site or (count >= REPORTS and verb in verbs):
+            continue
+        count += 1
+        verbs.add(verb)
         yield f"reports/{path.name}", text, problem
     open_run = run_journal.path_of(site)
     if open_run.exists():
@@ -54,11 +65,21 @@ def kept_of(site: str) -> Iterator[tuple[str, str | None, str | None]]:
             yield "releases.json", listed.model_dump_json(indent=1, by_alias=True) + "\n", None
 
 
-def _newest(folder: Path, count: int) -> list[Path]:
+def _newest(folder: Path) -> list[Path]:
     try:
-        return sorted((p for p in folder.iterdir() if p.suffix == ".json"), key=lambda p: p.name, reverse=True)[:count]
+        return sorted((p for p in folder.iterdir() if p.suffix == ".json"), key=lambda p: p.name, reverse=True)
     except OSError:
         return []
+
+
+def _told_by(text: str | None) -> tuple[str | None, str]:
+    """The site and the verb of a report; None and nothing where it does not say."""
+    try:
+        document = json.loads(text or "")
+    except (ValueError, RecursionError):
+        document = None
+    site, verb = (document.get("site"), document.get("verb")) if isinstance(document, dict) else (None, None)
+    return site if isinstance(site, str) else None, verb if isinstance(verb, str) else ""
 
 
 def _read(path: Path) -> tuple[str | None, str | None]:

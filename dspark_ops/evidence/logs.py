@@ -80,6 +80,8 @@ def read_end(
             state.ended = True
         except DsparkError as error:
             state.problem = error.message
+        except Exception as error:  # a session that breaks, a byte that is no text: this log ends here, and says so
+            state.problem = f"broke off: {type(error).__name__}: {error}; what came until then is here"
 
     worker = threading.Thread(target=pump, daemon=True)
     worker.start()

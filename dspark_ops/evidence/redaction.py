@@ -208,8 +208,8 @@ class Redactor:
         for real, shown in self._names.users.items():
             name = re.escape(real)
             pattern = (
-                r"(?:(?<=/home/)|(?<=/linger/)|(?<=User=)|(?<=user=)|(?<=user )|(?<=USER=)|(?<=LOGNAME=)|(?<=Name=)"
-                r"|(?<=\())"
+                r"(?:(?<=/home/)|(?<=/Users/)|(?<=/linger/)|(?<=User=)|(?<=user=)|(?<=user )|(?<=USER=)|(?<=LOGNAME=)"
+                r"|(?<=Name=)|(?<=\())"
                 rf"{name}(?=$|[^A-Za-z0-9_-])(?!\.service)|(?<![A-Za-z0-9_-]){name}(?=@)|^{name}(?=:[^:]?:\d)|\A{name}\Z"
             )
             text = re.sub(pattern, partial(self._renamed, "user name", shown), text, flags=re.MULTILINE)

@@ -18,8 +18,8 @@ from dspark_ops.releases.model import hide_argv
 #: Found by its name alone, whatever its value is.
 _NAME = (
     r"[A-Za-z0-9_.-]{0,60}(?:api[_-]?keys?|access[_-]?keys?|private[_-]?key|secret[_-]?key|auth[_-]?key|license[_-]?key"
-    r"|passphrase|passwords?|passwd|credentials?|client[_-]?secret|secrets?|(?:hf|hub|auth|access|refresh|api|bearer"
-    r"|bot|session|id)[_-]?token|community[_-]string)"
+    r"|passphrase|passwords?|passwd|psk|pre[_-]?shared[_-]?key|wep[_-]?key[0-3]?|credentials?|client[_-]?secret|secrets?"
+    r"|(?:hf|hub|auth|access|refresh|api|bearer|bot|session|id)[_-]?token|community[_-]string)"
 )
 # In capitals it is a variable, where KEY and TOKEN say enough; TOKENS is a number of them.
 _VARIABLE = r"[A-Z][A-Z0-9_]{0,60}(?:_KEYS?|_TOKEN|_PAT|_PWD|_PASS|_AUTH|_COOKIE)|TOKEN|PASSWORD|SECRET"
@@ -70,6 +70,21 @@ SHAPES: tuple[Shape, ...] = (
         ),
     ),
     Shape("cookie", re.compile(r"(?i)(?<![\w-])(?:set-)?cookie[\"']?\s*[:=]\s*[\"']?(?P<v>[^\r\n\"'<>\\]+)")),
+    # A keyfile of NetworkManager: the rest of the line, blanks and all.
+    Shape(
+        "network key",
+        re.compile(
+            r"(?im)^[ \t]*(?:psk|wep-key[0-3]|preshared-key|leap-password|password-raw)[ \t]*=[ \t]*"
+            r"(?P<v>[^\r\n\x00]+)"
+        ),
+    ),
+    # WireGuard, as netplan has it: `key:`, or `private:` and `shared:` below `keys:`.
+    Shape(
+        "network key",
+        re.compile(
+            r"(?i)\b(?:key|private|shared)[\"']?[ \t]*[:=][ \t]*[\"']?(?P<v>[A-Za-z0-9+/]{43}=)(?![A-Za-z0-9+/=])"
+        ),
+    ),
     Shape(
         "password in a URL", re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^/\s:@\"'<>]{0,256}:(?P<v>[^/\s@\"'<>]{1,512})@")
     ),
@@ -112,7 +127,7 @@ SHAPES: tuple[Shape, ...] = (
 #: A text without any of these has no shape of a secret in it: most have none, and this is quicker than all shapes.
 SUSPECT = re.compile(
     r"token|key|secret|pass|pwd|auth|cred|cookie|bearer|sig|://|hf_|sk-|gh[pousr]_|github_pat|glpat-|xox|nvapi-|akia|asia"
-    r"|aiza|eyj|_pat\b|community",
+    r"|aiza|eyj|_pat\b|community|psk|private|shared",
     re.IGNORECASE,
 )
 _WHOLE = 4096

@@ -52,6 +52,7 @@ def _walk(filters: FirewallFacts, chain: FirewallChain, packet: Packet, depth: i
         if rule.target == "RETURN":
             if fits:
                 return doubt
+            doubt = doubt or Passage("unknown", rule.text)
             continue
         found = _of_target(filters, rule, packet, depth)
         if found is None:

@@ -7,8 +7,8 @@ from dspark_ops.config.models import ROLES, Role, Site
 from dspark_ops.doctor.engine import run_checks
 from dspark_ops.fabric import look
 from dspark_ops.fabric.gid_record import recall, remember
-from dspark_ops.facts import jumbo, nccl_files, rank, routes, sysctl, system, verbs
-from dspark_ops.facts.snapshot import pair_from
+from dspark_ops.facts import jumbo, neighbours
+from dspark_ops.facts.snapshot import pair_from, probes_for
 from dspark_ops.report.models import Report, now
 from dspark_ops.transport.base import Probe
 from dspark_ops.transport.ssh import read_pair
@@ -17,17 +17,12 @@ CHECKS = ("reach.ssh", "fabric.*", "nccl.*")
 
 
 def probes(site: Site, role: Role) -> tuple[Probe, ...]:
-    """What the fabric's checks read on one node, the pings over the rails included."""
+    """What the doctor reads on one node, so that causes elsewhere have a name too, and the pings over the rails."""
     return (
-        *rank.PROBES,
-        *verbs.PROBES,
-        *nccl_files.PROBES,
         *jumbo.probes(site, role),
-        *look.PROBES,
+        *neighbours.ECHO_PROBES,
         *look.touch_probes(site, role),
-        *routes.PROBES,
-        *sysctl.PROBES,
-        *system.PROBES,
+        *probes_for(site, role),
     )
 
 

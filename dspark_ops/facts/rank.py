@@ -229,4 +229,6 @@ def read_rank(reading: NodeReading) -> RankFacts | None:
 def rank_known(reading: NodeReading) -> bool:
     """True when it is known whether the container exists: it was seen, or Docker said that there is none."""
     result = reading.get("rank.inspect")
-    return result.ok or (result.rc == 1 and "no such container" in (result.stderr or "").lower())
+    return parse_inspect(result.text()) is not None or (
+        result.rc == 1 and "no such container" in (result.stderr or "").lower()
+    )

@@ -57,7 +57,7 @@ def recent(verb: str | None = None) -> Iterator[Report]:
     for path in _newest_first(reports_dir()):
         try:
             report = Report.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValidationError):
+        except (OSError, UnicodeDecodeError, ValidationError):
             continue
         if verb is None or report.verb == verb:
             yield report

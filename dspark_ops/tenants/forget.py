@@ -54,6 +54,8 @@ def forget_verb(
                 told = play(loaded, recorder, "forget", names, check=check, diff=diff, timeout_s=_TIMEOUT_S)
                 note.detail = "; ".join(f"{item.node}/{item.key}: {item.sentence or item.outcome}" for item in told)
         except StepFailedError as failure:
+            if check:
+                return recorder.report("failed", ExitCode.NO_VERDICT, f"nothing was changed: {failure.message}")
             return recorder.report(
                 "restore-incomplete",
                 ExitCode.RESTORE_INCOMPLETE,

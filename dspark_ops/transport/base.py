@@ -201,10 +201,10 @@ class ProbeResult(BaseModel):
 
     @property
     def ok(self) -> bool:
-        """It ran, and a program ended with 0 or a server answered 2xx."""
+        """It ran, and a program ended with 0 or a server answered 2xx. Only a program has a standard error."""
         if self.error is not None:
             return False
-        return self.rc is None or self.rc == 0 or 200 <= self.rc < 300
+        return self.rc is None or self.rc == 0 or (self.stderr is None and 200 <= self.rc < 300)
 
     def text(self) -> str | None:
         """Standard output, or None when the probe did not succeed: nothing was seen."""

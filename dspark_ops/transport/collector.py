@@ -102,7 +102,7 @@ def names_on_node(probe: dict[str, Any]) -> list[str]:
                     found.append(handle.read(64).strip())
             except (OSError, ValueError):
                 continue
-    return [name for name in dict.fromkeys(found) if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", name)]
+    return [name for name in dict.fromkeys(found) if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", name)]
 
 
 def run_for_each(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
@@ -278,10 +278,10 @@ def scan_log(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
         return {"error": str(error)}
     if cut is None and told["rc"]:
         return {"rc": told["rc"], "stderr": scan.last or told["rest"]}
-    left = probe["max_lines"]
-    for seen in scan.found.values():
-        seen["first"], seen["last"] = seen["first"][:left], seen["last"][: max(0, left - len(seen["first"]))]
-        left = max(0, left - len(seen["first"]) - len(seen["last"]))
+    fair = max(2, probe["max_lines"] // max(1, len(scan.found)))  # of every name its first and its last line come back
+    if sum(len(seen["first"]) + len(seen["last"]) for seen in scan.found.values()) > probe["max_lines"]:
+        for seen in scan.found.values():
+            seen["first"], seen["last"] = seen["first"][: (fair + 1) // 2], seen["last"][-(fair // 2) :]
     document = {
         "marks": scan.found,
         "bytes": told["bytes"],

@@ -59,7 +59,9 @@ _WRITING_WORDS: dict[str, frozenset[str]] = {
     | frozenset({"--append", "--delete", "--delete-chain", "--flush", "--insert", "--new-chain", "--policy"})
     | frozenset({"--rename-chain", "--replace", "--zero", "--modprobe"}),
     "ip": frozenset({"add", "del", "delete", "set", "flush", "replace", "change", "append", "exec", "-batch", "-b"}),
-    "ethtool": frozenset({"-s", "-G", "-L", "-K", "-A", "-C", "-E", "-r", "-t", "-p", "--change", "--reset"}),
+    "ethtool": frozenset({"-s", "-G", "-L", "-K", "-A", "-C", "-E", "-r", "-t", "-p", "--change", "--reset"})
+    | frozenset({"-f", "-N", "-U", "-X", "--coalesce", "--features", "--flash", "--identify", "--negotiate"})
+    | frozenset({"--offload", "--pause", "--set-channels", "--set-fec", "--set-priv-flags", "--set-ring", "--test"}),
     "nvidia-smi": frozenset(
         {
             "-pm",
@@ -75,9 +77,18 @@ _WRITING_WORDS: dict[str, frozenset[str]] = {
             "-rac",
             "--gpu-reset",
             "--power-limit",
+            "--persistence-mode",
+            "--compute-mode",
+            "--lock-gpu-clocks",
+            "--reset-gpu-clocks",
+            "-f",
+            "--filename",
         }
     ),
-    "journalctl": frozenset({"--rotate", "--flush", "--sync", "--vacuum-size", "--vacuum-time", "--vacuum-files"}),
+    "journalctl": frozenset({"--rotate", "--flush", "--sync", "--vacuum-size", "--vacuum-time", "--vacuum-files"})
+    | frozenset({"--cursor-file", "--relinquish-var", "--setup-keys", "--update-catalog"}),
+    "nmcli": frozenset({"add", "clone", "connect", "delete", "disconnect", "down", "edit", "hotspot", "import"})
+    | frozenset({"load", "modify", "off", "on", "reapply", "reload", "set", "up"}),
     "ss": frozenset({"-K", "--kill"}),
     "ping": frozenset({"-f"}),
 }
@@ -143,7 +154,8 @@ def _assert_command(probe: Command | ForEach) -> None:
         raise ReadOnlyViolationError(f"probe {probe.id!r} runs {program!r}, which is not in the read-only table")
     if not any(tuple(words[: len(lead)]) == lead for lead in allowed):
         raise ReadOnlyViolationError(f"probe {probe.id!r} runs {' '.join(probe.argv)!r}: no read-only sub-command")
-    writing = _WRITING_WORDS.get(program, frozenset()).intersection(words)
+    # A long option may carry its value behind "=".
+    writing = _WRITING_WORDS.get(program, frozenset()).intersection(word.partition("=")[0] for word in words)
     if writing:
         raise ReadOnlyViolationError(f"probe {probe.id!r}: {sorted(writing)[0]!r} makes {program!r} write")
 

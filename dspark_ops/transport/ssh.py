@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import paramiko
+from paramiko.hostkeys import InvalidHostKey
 from pydantic import ValidationError
 
 from dspark_ops.config.models import ROLES, Role, Site
@@ -120,20 +121,26 @@ class SshRunner:
         """Yield the lines (standard output and error) of a program that only reads, until it ends.
 
         Raises:
-            NoVerdictError: the node cannot be reached.
+            NoVerdictError: the node cannot be reached, or the session was lost.
         """
         assert_read_only([command])
         try:
             channel = self._open_channel()
         except SshFailureError as failure:
             raise NoVerdictError(failure.message, hint=failure.hint) from None
-        with channel:
-            channel.set_combine_stderr(True)
-            argv = ["sudo", "-n", *command.argv] if command.root else list(command.argv)
-            channel.exec_command(shlex.join(argv))
-            with channel.makefile("r", -1) as lines:
-                for line in lines:
-                    yield line.rstrip("\n")
+        try:
+            with channel:
+                channel.set_combine_stderr(True)
+                argv = ["sudo", "-n", *command.argv] if command.root else list(command.argv)
+                channel.exec_command(shlex.join(argv))
+                with channel.makefile("rb", -1) as lines:
+                    for line in lines:
+                        yield line.decode("utf-8", "replace").rstrip("\n")
+        except (OSError, paramiko.SSHException, EOFError) as error:
+            raise NoVerdictError(
+                f"{self.target.alias}: the session was lost: {error or type(error).__name__}",
+                hint="look at the node's console or try `ssh` by hand",
+            ) from error
 
     def open_tunnel(self, host: str, port: int) -> paramiko.Channel:
         """A connection to `host:port` as the node reaches it, through this session.
@@ -242,7 +249,7 @@ def _connect(target: SshTarget) -> paramiko.SSHClient:
         if Path(path).is_file():
             try:
                 client.load_system_host_keys(path)
-            except (OSError, paramiko.SSHException) as error:
+            except (OSError, ValueError, paramiko.SSHException, InvalidHostKey) as error:
                 raise SshFailureError(
                     f"{target.alias}: the known-hosts file {path} cannot be read: {error}", "mend it"
                 ) from error
@@ -252,7 +259,14 @@ def _connect(target: SshTarget) -> paramiko.SSHClient:
     if keys:
         options["key_filename"] = keys
     if target.proxy_command:
-        options["sock"] = paramiko.ProxyCommand(target.proxy_command)
+        try:
+            options["sock"] = paramiko.ProxyCommand(target.proxy_command)
+        except (OSError, ValueError, IndexError) as error:
+            client.close()
+            raise SshFailureError(
+                f"{target.alias}: the proxy command {target.proxy_command!r} cannot be started: {error}",
+                "install its program here, or mend ProxyCommand in the SSH configuration",
+            ) from error
     try:
         client.connect(
             target.hostname,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dspark_ops.ansible_run.lock import site_lock
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.doctor.catalogue import Check
-from dspark_ops.doctor.fix.actions import ACTIONS, Action, ActionId, Conduct, Consent
+from dspark_ops.doctor.fix.actions import ACTIONS, SUBSUMES, Action, ActionId, Conduct, Consent
 from dspark_ops.doctor.fix.fates import compare, foretell
 from dspark_ops.doctor.fix.plan import (
     FixPlan,
@@ -21,7 +22,7 @@ from dspark_ops.doctor.fix.plan import (
     without,
 )
 from dspark_ops.doctor.fix.record import OpenFix, OpenStep, close_open, read_open, write_open
-from dspark_ops.errors import DsparkError
+from dspark_ops.errors import DsparkError, NoVerdictError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.report.models import Fix, Report, Verdict
 from dspark_ops.report.recorder import Progress, Recorder
@@ -69,7 +70,7 @@ class FixRun:
             if self.check or not plan.steps:
                 return self._untouched(recorder, before, plan)
             self.consent(render_fix(site, plan, diff=self.diff))
-            return self._carry_out(recorder, before, plan)
+            return self._carry_out(recorder, before, plan, left.steps if left is not None else ())
 
     def _plan(self, before: Report, resume: Mapping[ActionId, tuple[str, ...]]) -> FixPlan:
         """The plan, with what each action itself foretells; one that refuses or has nothing to change is withheld."""
@@ -116,16 +117,18 @@ class FixRun:
         fates = foretell(plan, before.findings)
         return self._report(recorder, before, plan, fates, verdict, code, message)
 
-    def _carry_out(self, recorder: Recorder, before: Report, plan: FixPlan) -> Report:
+    def _carry_out(self, recorder: Recorder, before: Report, plan: FixPlan, left: Sequence[OpenStep]) -> Report:
+        """left: what an earlier run had begun. It stays on record until its action has ended, in whatever run."""
         site = self.loaded.site.name
         bad = bad_ones(before.findings)
         waiting = list(plan.steps)
         broken: Report | None = None
         done = plan
         interrupted = False
+        ended: set[ActionId] = set()
         try:
             while waiting and broken is None:
-                self._record(site, recorder, waiting)
+                self._record(site, recorder, waiting, _still_open(left, ended))
                 step = waiting.pop(0)
                 try:
                     with recorder.phase(step.action.value) as note:
@@ -138,21 +141,32 @@ class FixRun:
                     done = without(rest, done.steps, refused, bad, self.catalogue)
                     waiting = [s for s in waiting if s in done.steps]
                     continue
+                ended |= {step.action, SUBSUMES.get(step.action, step.action)}
                 recorder.changes.extend(told.changes)
                 recorder.left.extend(told.left)
                 broken = told if told.exit_code != ExitCode.OK else None
         except KeyboardInterrupt:
             interrupted = True
-        close_open(site)
+        self._close(site, recorder, _still_open(left, ended))
         if interrupted or (broken is not None and broken.exit_code == ExitCode.INTERRUPTED):
             message = "interrupted; what was begun is put back or told as left" if broken is None else broken.message
             fates = foretell(done, before.findings)
             return self._report(recorder, before, done, fates, "interrupted", ExitCode.INTERRUPTED, message)
         return self._judged(recorder, before, done, broken, waiting)
 
-    def _record(self, site: str, recorder: Recorder, waiting: Sequence[Step]) -> None:
-        steps = tuple(OpenStep(action=step.action, ids=step.ids) for step in waiting)
-        write_open(OpenFix(site=site, began_at=recorder.started_at, steps=steps))
+    def _record(self, site: str, recorder: Recorder, waiting: Sequence[Step], left: Sequence[OpenStep]) -> None:
+        again = {step.action for step in waiting}
+        steps = [OpenStep(action=step.action, ids=step.ids) for step in waiting]
+        steps += [step for step in left if step.action not in again]
+        write_open(OpenFix(site=site, began_at=recorder.started_at, steps=tuple(steps)))
+
+    def _close(self, site: str, recorder: Recorder, left: Sequence[OpenStep]) -> None:
+        if not left:
+            close_open(site)
+            return
+        # Where it cannot be written, what was written before tells of these steps too.
+        with contextlib.suppress(NoVerdictError):
+            self._record(site, recorder, (), left)
 
     def _judged(
         self, recorder: Recorder, before: Report, plan: FixPlan, broken: Report | None, waiting: Sequence[Step]
@@ -195,6 +209,10 @@ class FixRun:
         told = "\n".join([message, *plan.unfinished])
         report = recorder.report(verdict, code, told, next_step=_next_step(judged, plan, fates))
         return report.model_copy(update={"fixes": fates})
+
+
+def _still_open(left: Sequence[OpenStep], ended: Collection[ActionId]) -> list[OpenStep]:
+    return [step for step in left if step.action not in ended]
 
 
 def _next_step(judged: Report, plan: FixPlan, fates: tuple[Fix, ...]) -> str | None:

@@ -83,13 +83,17 @@ _API = (
     "probe.*",
     "metrics.*",
 )
+#: What vLLM answers without a key all the same, by the probe that says whether this one wanted one.
+_OPEN = (
+    ("service.health", "service.health"),
+    ("service.engine_version", "service.version"),
+    ("runtime.*", "metrics.first"),
+)
+_KEY_WANTED = "the API asks for a key, which is not known here"
 
 
 def retell_with(pair: FoundPair, site: Site, api: NodeReading) -> Retell:
     """The retelling for one pair. api: the head's reading, whose answers say whether the API wants a key."""
-    closed = pair.closed
-    if closed is None and api.get("service.models").rc in (401, 403):
-        closed = "the API asks for a key, which is not known here"
 
     def retell(check: Check, node: Node, outcome: Outcome) -> Outcome:
         if outcome.status == "skip":
@@ -97,8 +101,8 @@ def retell_with(pair: FoundPair, site: Site, api: NodeReading) -> Retell:
         why = _not_judged(check, pair, outcome) or _of_ray(check, pair, node)
         if why is None and check.id == "security.open_servers" and _only_of_port(outcome, site.serve.api_port):
             why = "the open port is that of the API, which security.api_key judges"
-        if why is None and closed is not None and outcome.status != "ok" and _any(check.id, _API):
-            why = closed
+        if why is None and outcome.status != "ok" and _any(check.id, _API):
+            why = pair.closed or _wants_key(check, api)
         if why is None and outcome.status in ("unknown", "fail") and _outside(check, pair, node):
             why = "what serves runs outside of a container of Docker"
         if why is not None:
@@ -122,6 +126,12 @@ def finish(report: Report, pair: FoundPair, loaded: LoadedSite) -> Report:
     return report.model_copy(
         update={"findings": findings, "message": f"{report.message} ({told}){notes}", "site": None, "next_step": step}
     )
+
+
+def _wants_key(check: Check, api: NodeReading) -> str | None:
+    """A key keeps from us only what lies below /v1, unless the other paths ask for it as well."""
+    probe = next((probe for pattern, probe in _OPEN if fnmatchcase(check.id, pattern)), "service.models")
+    return _KEY_WANTED if api.get(probe).rc in (401, 403) else None
 
 
 def _only_of_port(outcome: Outcome, port: int) -> bool:

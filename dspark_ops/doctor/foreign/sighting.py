@@ -158,6 +158,15 @@ def _by_command(item: _Container) -> FoundServer | None:
     )
 
 
+def _unfolded(command: str) -> str:
+    """A command as Docker quotes it, with its line ends as a shell takes them: a script of several lines has some."""
+
+    def plain(match: re.Match[str]) -> str:
+        return {"\\\\\\n": " ", "\\n": " ; ", "\\t": " ", "\\r": " "}.get(match[0], match[0])
+
+    return re.sub(r"\\\\\\n|\\.", plain, command)
+
+
 def _server(line: ServerLine, *, running: bool, **known: object) -> FoundServer:
     return FoundServer.model_validate(
         {
@@ -180,7 +189,7 @@ def _containers(text: str | None) -> dict[str, _Container] | None:
     for line in (text or "").splitlines():
         try:
             document = json.loads(line)
-            commands[str(document["ID"])] = str(document.get("Command") or "").strip('"')
+            commands[str(document["ID"])] = _unfolded(str(document.get("Command") or "").strip('"'))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return {row.id: _Container(row, commands.get(row.id, "")) for row in rows}

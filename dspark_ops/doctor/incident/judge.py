@@ -66,9 +66,9 @@ def judge(case: Case) -> Judgement:
     symptoms = episodes[-1]
     earlier = len(episodes) - 1
     roots = _candidates(symptoms)
-    if not roots and _asked(case, events, symptoms):
-        return Judgement(symptoms=tuple(symptoms), earlier=earlier, stopped=True)
     slack_s = _slack(case)
+    if not roots and _asked(case, events, symptoms, slack_s):
+        return Judgement(symptoms=tuple(symptoms), earlier=earlier, stopped=True)
     leading = _leading(roots, slack_s)
     causes = tuple(_cause(event, roots, leading, symptoms, case, slack_s) for event in leading)
     known = bool(causes) and load_signatures()[causes[0].signature].confidence != "low"
@@ -266,10 +266,14 @@ def _support(event: Event, roots: Sequence[Event], symptoms: Sequence[Event], sl
     return [f"it agrees with {', '.join(told)}"] if told else []
 
 
-def _asked(case: Case, events: Sequence[Event], symptoms: Sequence[Event]) -> bool:
-    """Only echoes, and somebody had asked the pair to stop shortly before."""
-    first = next((event.at_s for event in symptoms if not _is_standing(event)), None)
-    asked = [e.at_s for e in events if e.signature == "stop_asked" and e.at_s is not None]
-    if first is not None and any(-STOP_S <= first - moment <= STOP_S for moment in asked):
-        return True
+def _asked(case: Case, events: Sequence[Event], symptoms: Sequence[Event], slack_s: float | None) -> bool:
+    """Only echoes, and somebody had asked the pair to stop shortly before; a stop that came later explains none."""
+    first = next((event for event in symptoms if not _is_standing(event)), None)
+    asked = [event for event in events if event.signature == "stop_asked" and event.at_s is not None]
+    if first is not None and first.at_s is not None:
+        since = [(first.at_s - (stop.at_s or 0.0), _tolerance(stop, first, slack_s)) for stop in asked]
+        if any(-slack <= passed_s <= STOP_S for passed_s, slack in since):
+            return True
+        if any(passed_s < -slack for passed_s, slack in since):
+            return False
     return len(case.asked_to_stop) == len(ROLES)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
+from dspark_ops.doctor.foreign.model import FoundPair
 from dspark_ops.doctor.recording.model import (
     MANIFEST,
     NODE_FILES,
@@ -66,6 +67,8 @@ def load(directory: Path) -> Recording:
     read = pair_from(recorded.site, readings)
     try:
         facts = PairFacts.model_validate({**dict(read), **recorded.remembered})
+        if recorded.found is not None:
+            FoundPair.model_validate(recorded.found)
     except ValidationError as error:
         raise ConfigError(f"{directory / SITE_FILE}: {_first(error)}", hint=_HINT) from None
     return Recording(

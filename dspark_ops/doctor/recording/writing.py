@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,32 @@ class Recorded:
 
 
 def names_of(loaded: LoadedSite, readings: Mapping[Role, NodeReading]) -> Names:
-    """The names of hosts and users of a pair, to be hidden."""
+    """The names of hosts and users of a pair, and of who runs this, to be hidden.
+
+    An address is no name: the same digits stand in routes and listeners, where only an address can stand.
+    """
     hosts: dict[str, list[str]] = {
-        role: [name for name in (loaded.site.nodes.of(role).host, readings[role].hostname) if name] for role in ROLES
+        role: [name for name in (loaded.site.nodes.of(role).host, readings[role].hostname) if name and _is_name(name)]
+        for role in ROLES
     }
-    return Names.of(hosts, [user for role in ROLES if (user := readings[role].user)])
+    users = [user for role in ROLES if (user := readings[role].user)]
+    return Names.of(hosts, [*users, *_here()])
+
+
+def _is_name(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return True
+    return False
+
+
+def _here() -> list[str]:
+    """The user of this machine, whose home is in the paths of site and SSH configuration."""
+    try:
+        return [pwd.getpwuid(os.geteuid()).pw_name]
+    except KeyError:
+        return []
 
 
 def files_of(recorded: Recorded, redactor: Redactor) -> dict[str, bytes]:

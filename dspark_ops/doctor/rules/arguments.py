@@ -24,6 +24,7 @@ from dspark_ops.doctor.told import (
     texts,
     told_ranks,
 )
+from dspark_ops.releases.model import hide_argv
 
 _PARSERS = ("--tool-call-parser", "--reasoning-parser", "--tokenizer-mode")
 
@@ -35,7 +36,8 @@ def given_twice(view: PairView) -> Outcome:
     def problems(rank: Told) -> Iterator[str]:
         for (name, below), count in Counter((o.name, o.below) for o in rank.options).items():
             if count > 1:
-                yield f"{name}{f'.{below}' if below else ''} is given {count} times, {rank.last(name)} counts"
+                last = " ".join(hide_argv((name, str(rank.last(name))))[1:])
+                yield f"{name}{f'.{below}' if below else ''} is given {count} times, {last} counts"
 
     return judge_told(view, problems, "every option is given once", "every option once")
 

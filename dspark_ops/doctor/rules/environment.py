@@ -9,6 +9,7 @@ from dspark_ops.config.release_names import release_names
 from dspark_ops.doctor.outcome import NotApplicableError, Outcome, PairView
 from dspark_ops.doctor.registry import pair_rule
 from dspark_ops.doctor.told import Told, judge_told, need_gpu, need_release, site_as_told, texts
+from dspark_ops.releases.model import hide_argv
 
 _ENGINE = ("VLLM_", "HF_", "TRANSFORMERS_", "FLASHINFER_", "TORCH_", "CUDA_", "CUTE_", "DG_", "TRITON_", "DSPARK_")
 _ARCHITECTURE = ("TORCH_CUDA_ARCH_LIST", "FLASHINFER_CUDA_ARCH_LIST", "CUTE_DSL_ARCH")
@@ -51,7 +52,8 @@ def clean_values(view: PairView) -> Outcome:
     """No value holds what an editor or a shell left in it, and none is empty where unset was meant."""
 
     def problems(rank: Told) -> Iterator[str]:
-        yield from (f"an argument holds {dirt}: {word!r}" for word in rank.argv if (dirt := _dirt(word)))
+        shown = zip(rank.argv, hide_argv(rank.argv), strict=True)
+        yield from (f"an argument holds {dirt}: {told!r}" for word, told in shown if (dirt := _dirt(word)))
         for name, value in rank.env.items():
             dirt = _dirt(value)
             if dirt:

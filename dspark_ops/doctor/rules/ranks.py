@@ -19,6 +19,7 @@ from dspark_ops.doctor.outcome import (
 )
 from dspark_ops.doctor.registry import node_rule, pair_rule
 from dspark_ops.facts.rank import RankFacts
+from dspark_ops.releases.model import hide_argv
 
 # What may differ between the ranks, because it is the rank.
 RANK_FLAGS = frozenset({"--node-rank", "--headless"})
@@ -85,7 +86,8 @@ def argv_parity(view: PairView) -> Outcome:
     for name in sorted(a.keys() | b.keys()):
         if name in RANK_FLAGS or a.get(name) == b.get(name):
             continue
-        shown = [" ".join(given[name]) or "set" if name in given else "absent" for given in (a, b)]
+        hidden = [hide_argv((name, *given[name]))[1:] if name in given else ("absent",) for given in (a, b)]
+        shown = [" ".join(words) or "set" for words in hidden]
         problems.append(f"{name or 'words'}: head {shown[0]}, worker {shown[1]}")
     return judge(problems, f"{len(a)} arguments agree", "the same arguments, --node-rank and --headless aside")
 

@@ -141,3 +141,14 @@ def test_what_is_ignored_is_no_failure_and_a_mistyped_one_is_told_before_contact
     with pytest.raises(ConfigError):
         doctor(site=SITE, ignore=["fabric.mtuu"])
     assert len(gathered) == 2
+
+
+@pytest.mark.parametrize(
+    "options", [{"junit": Path("j.xml")}, {"html": Path("r.html")}, {"textfile": Path("m.prom")}, {"strict": True}]
+)
+def test_an_incident_takes_no_option_that_it_would_not_heed(
+    gathered: list[dict[str, Any]], options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="judges no checks"):
+        doctor(site=SITE, incident=True, kept=tmp_path, **options)
+    assert gathered == [{}]

@@ -352,3 +352,39 @@ def test_the_text_says_what_became_of_each_finding(patient: Patient) -> None:
     text = render(patient.fix())
     assert re.search(r"fixed +head +host\.removeipc_linger.* by baseline", text)
     assert re.search(r"withheld +worker +fabric\.mtu.* needs consent: --consent fabric\.mtu", text)
+
+
+def killed_in_the_rails(patient: Patient) -> None:
+    """What a killed run leaves: rails on record, and both ends of them look right."""
+    patient.answers["rails"] = Killed()
+    with pytest.raises(Killed):
+        patient.fix("fabric.mtu")
+    del patient.answers["rails"], patient.faults["mtu"]
+    patient.faults["shm"] = REMOVED
+
+
+def rails_on_record() -> bool:
+    left = read_open(LOADED.site.name)
+    return left is not None and [(s.action, s.ids) for s in left.steps] == [(ActionId.RAILS, ("fabric.mtu",))]
+
+
+def test_another_fix_keeps_on_record_what_it_may_not_finish(patient: Patient) -> None:
+    killed_in_the_rails(patient)
+    report = patient.fix()
+    assert "goes on with --consent fabric.mtu" in report.message
+    assert (patient.carried[-1], "shm" in patient.faults) == ("baseline", False)
+    assert rails_on_record()
+    patient.fix("fabric.mtu")
+    assert patient.carried[-1] == "rails"
+    assert read_open(LOADED.site.name) is None
+
+
+@pytest.mark.parametrize("does", ["fails", "refuses"])
+def test_what_an_earlier_run_began_stays_on_record_until_it_has_ended(patient: Patient, does: str) -> None:
+    killed_in_the_rails(patient)
+    if does == "fails":
+        patient.does["baseline"] = lambda: made("failed", ExitCode.VERDICT_BAD)
+    else:
+        patient.answers["rails"] = RefusedError("a rank runs")
+    patient.fix("fabric.mtu")
+    assert rails_on_record()

@@ -420,3 +420,30 @@ def test_a_rank_of_ours_without_its_site_file_is_said_to_be_ours() -> None:
     report = report_of(seen)
     assert "set up by dspark-ops as site lab, whose site file was not named" in report.message
     assert {f.status for f in by_id(report, "service.release_current")} == {"skip"}
+
+
+def keyed(*answers: ProbeResult) -> Report:
+    """A pair whose API wants a key for what lies below /v1, and answers so elsewhere."""
+    recipe_ = document("miaai")
+    first, second = first_readings(recipe_), second_readings(recipe_)
+    found = prepare(REQUEST, first)
+    results = second[found.order["head"]].results | {answer.id: answer for answer in answers}
+    placed = {role: second[found.order[role]] for role in ROLES}
+    placed["head"] = placed["head"].model_copy(update={"results": results})
+    return report_of(
+        combine(found.loaded, found.pair, {r: first[found.order[r]] for r in ROLES}, placed, found.probes(active=False))
+    )
+
+
+def test_a_key_hides_nothing_of_what_is_answered_without_one() -> None:
+    sleeping = 'vllm:engine_sleep_state{sleep_state="awake"} 0.0\n'
+    report = keyed(
+        ProbeResult(id="service.health", rc=503, stdout=""),
+        ProbeResult(id="metrics.first", rc=200, stdout=sleeping),
+    )
+    assert [(f.status, f.observed[-11:]) for f in by_id(report, "service.health")] == [("fail", "answers 503")]
+    assert {f.status for f in report.findings if f.id.startswith("runtime.")} - {"skip"}
+    shut = keyed(*(ProbeResult(id=name, rc=401, stdout="") for name in ("service.health", "metrics.first")))
+    assert [(f.status, f.observed) for f in by_id(shut, "service.health")] == [
+        ("skip", "the API asks for a key, which is not known here")
+    ]

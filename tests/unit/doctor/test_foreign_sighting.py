@@ -170,3 +170,12 @@ def test_rubbish_of_docker_is_no_server(text: str) -> None:
 
 def test_the_search_only_reads() -> None:
     assert_read_only(PROBES)
+
+
+@pytest.mark.parametrize("end", ["\n", " \\\n  "])
+def test_a_script_of_several_lines_is_read_line_by_line(end: str) -> None:
+    script = f"bash -c set -e\nexec vllm serve m{end if end != chr(10) else ' '}--port 8001\necho over\n"
+    quoted = '"' + script.replace("\\", "\\\\").replace("\n", "\\n") + '"'
+    found = seen({}, [row(State="exited", Command=quoted)])
+    assert found.server is not None
+    assert found.server.argv == ("vllm", "serve", "m", "--port", "8001")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspark_ops.config.load import LoadedSite, load_site
-from dspark_ops.config.models import ROLES, Role
+from dspark_ops.config.models import ROLES, Role, Site
 from dspark_ops.doctor import run
 from dspark_ops.doctor.elsewhere import Elsewhere
 from dspark_ops.doctor.engine import run_checks
@@ -365,3 +367,36 @@ def test_options_that_do() -> None:
         Elsewhere(**options).check(Request(site=Path("s"), overrides=()), changes=False)  # type: ignore[arg-type]
     Elsewhere().check(Request(site=Path("s"), overrides=("a=1",)), changes=True)
     assert not Elsewhere().used
+
+
+def test_hidden_names_leave_addresses_what_they_are(loaded: LoadedSite, readings: dict[Role, NodeReading]) -> None:
+    """A host that is named by its address: the API's own address must stay one."""
+    address = "192.168.1.10"
+    document = loaded.site.model_dump(mode="json")
+    document["nodes"]["head"]["host"] = document["serve"]["api_host"] = address
+    named = dataclasses.replace(loaded, site=Site.model_validate(document))
+    found = recorded_of(named, readings)
+    files = files_of(found, Redactor(names=names_of(named, readings)))
+    site = json.loads(files["site.json"])["site"]
+    assert (site["serve"]["api_host"], site["nodes"]["head"]["host"]) == (address, address)
+    assert site["nodes"]["worker"]["host"] == "worker-host"
+
+
+def test_hidden_names_hide_whose_machine_this_is(
+    loaded: LoadedSite, readings: dict[Role, NodeReading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing.pwd, "getpwuid", lambda _: SimpleNamespace(pw_name="alice"))
+    for home in ("/home", "/Users"):
+        named = dataclasses.replace(loaded, path=Path(f"{home}/alice/pair/site.yml"))
+        found = recorded_of(named, readings)
+        files = files_of(found, Redactor(names=names_of(named, readings)))
+        assert b"alice" not in b"".join(files.values())
+
+
+def test_what_was_found_must_be_of_this_version(
+    loaded: LoadedSite, readings: dict[Role, NodeReading], tmp_path: Path
+) -> None:
+    found = dataclasses.replace(recorded_of(loaded, readings), found={"of another": "version"})
+    write(found, tmp_path / "rec")
+    with pytest.raises(ConfigError, match=r"site\.json"):
+        session.simulate(WISHES, tmp_path / "rec")

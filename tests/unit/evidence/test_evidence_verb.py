@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +335,35 @@ def test_a_wrong_command_line_contacts_nothing(
     with pytest.raises(ConfigError):
         command(site=pair[0], output=tmp_path / "e.tar.gz", **options)
     assert not (tmp_path / "e.tar.gz").exists()
+
+
+def test_a_log_that_breaks_off_says_why() -> None:
+    class Broken(FakeRunner):
+        def stream(self, command: Command) -> Iterator[str]:
+            yield from self.lines.get(command.id, [])
+            raise EOFError("the channel is gone")
+
+    runner: Any = Broken("head", {"logs": ["first"]})
+    end = read_end(runner, wanted("c")["rank.log"])
+    assert end == LogEnd("first\n", "broke off: EOFError: the channel is gone; what came until then is here")
+
+
+def kept(verb_: str, site: str | None, moment: datetime) -> None:
+    save(
+        Report(
+            verb=verb_, site=site, started_at=moment, finished_at=moment, verdict="failed", exit_code=1, message=verb_
+        )
+    )
+
+
+def test_reports_are_of_this_site_and_a_timer_pushes_none_of_another_verb_out(pair: Any, tmp_path: Path) -> None:
+    began = now()
+    kept("deploy", "lab", began)
+    kept("deploy", "elsewhere", began + timedelta(seconds=1))
+    for number in range(15):
+        kept("doctor", "lab", began + timedelta(minutes=number))
+    _, files = make(pair[0], output=tmp_path / "e.tar.gz")
+    found = [json.loads(files[name]) for name in files if name.startswith("control/reports/")]
+    assert {document["site"] for document in found} <= {"lab", None}
+    assert [document["verb"] for document in found].count("doctor") == 10
+    assert [document["verb"] for document in found if document["site"] == "lab"].count("deploy") == 1

@@ -327,3 +327,28 @@ def test_a_log_of_two_mebibytes_takes_seconds() -> None:
     redactor.learn(text)
     assert redactor.text(text) == text
     assert time.process_time() - began < 30
+
+
+WIREGUARD = "4GgaQCy68nzNsUE5aJ9fuLzHhB65tAlwbmA72MWnOm8="
+
+
+@pytest.mark.parametrize(
+    ("place", "secret"),
+    [
+        ("[wifi-security]\nkey-mgmt=wpa-psk\npsk={s}\n\n[ipv4]\nmethod=auto\n", "MyHomeWifi"),
+        ("[wifi-security]\npsk={s}\n[ipv4]\nmethod=auto\n", "my home wifi pass"),
+        ("[wifi-security]\nwep-key0={s}\n[ipv4]\nmethod=auto\n", "abcde"),
+        ("[802-1x]\npassword-raw={s}\n[ipv4]\nmethod=auto\n", "104;117;"),
+        ("[wireguard-peer.x]\npreshared-key={s}\n[ipv4]\nmethod=auto\n", WIREGUARD),
+        ("tunnels:\n  wg0:\n    key: {s}\n    mode: wireguard\n[ipv4]\nmethod=auto\n", WIREGUARD),
+        ("keys:\n  private: {s}\n[ipv4]\nmethod=auto\n", WIREGUARD),
+        ("keys:\n  shared: '{s}'\n[ipv4]\nmethod=auto\n", WIREGUARD),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "address1=10.0.0.1/24\n" * 400])
+def test_the_keys_of_a_network_profile_are_hidden(place: str, secret: str, before: str) -> None:
+    """The doctor reads every keyfile and netplan file whole; a recording keeps them as they were read."""
+    redactor = Redactor(key=KEY)
+    text = before + place.format(s=secret)
+    redactor.learn(text)
+    assert redactor.text(text) == before + place.format(s="hidden-1")

@@ -118,3 +118,9 @@ def test_without_the_input_chain_there_is_no_verdict() -> None:
     assert passage(filters, PACKET) is None
     assert parse_iptables("nonsense\n") is None
     assert parse_iptables(None) is None
+
+
+def test_a_return_that_may_not_apply_is_a_doubt_about_what_stands_behind_it() -> None:
+    flood = "-P INPUT ACCEPT\n-N x\n-A INPUT -p tcp -j x\n-A x -m limit --limit 25/sec -j RETURN\n-A x -j DROP\n"
+    assert verdict(flood) == "unknown"
+    assert verdict(flood.replace("-m limit --limit 25/sec", "-i lo")) == "drop"

@@ -105,6 +105,18 @@ def test_no_container_and_no_answer_are_two_things() -> None:
     assert rank_known(reading()) is False
 
 
+@pytest.mark.parametrize("stdout", [inspect()[:200], "", "[]", "{}"])
+def test_an_answer_that_cannot_be_read_does_not_say_that_there_is_no_container(stdout: str) -> None:
+    cut = reading(a=ProbeResult(id="rank.inspect", rc=0, stdout=stdout, stderr=""))
+    assert (read_rank(cut), rank_known(cut)) == (None, False)
+
+
+@pytest.mark.parametrize("rc", [200, 255])
+def test_a_program_that_ends_as_a_server_answers_has_failed(rc: int) -> None:
+    assert ProbeResult(id="gpu.processes", rc=rc, stdout="Unable to determine it", stderr="").text() is None
+    assert ProbeResult(id="service.health", rc=rc, stdout="{}").ok
+
+
 def test_top_without_processes_and_without_answer() -> None:
     assert parse_top("PID\n412\n433\n") == (412, 433)
     assert parse_top(None) is None

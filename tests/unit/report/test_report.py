@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from dspark_ops.cli.options import finish
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.report.models import Change, Finding, NodeReport, Phase, Remedy, Report, judge, now
 from dspark_ops.report.store import last_phase_seconds, recent, reports_dir, save
@@ -178,3 +179,21 @@ def test_a_damaged_report_is_passed_over(state: Path) -> None:
     save(report())
     (reports_dir() / "99999999T000000.000Z-doctor.json").write_text("{")
     assert len(list(recent())) == 1
+
+
+def test_a_report_that_is_no_text_is_passed_over(state: Path) -> None:
+    save(report())
+    (reports_dir() / "99999999T000000.000Z-doctor.json").write_bytes(b'{"verb": "\xff"}')
+    assert len(list(recent())) == 1
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_report_that_cannot_be_kept_is_told_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, as_json: bool
+) -> None:
+    (tmp_path / "dspark-ops").write_text("a file where the state directory should be")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert finish(report(verdict="blocked", exit_code=1, message="what was found"), as_json=as_json) == 1
+    told = capsys.readouterr()
+    assert "what was found" in told.out
+    assert told.err.startswith("warning: the report cannot be kept in ")

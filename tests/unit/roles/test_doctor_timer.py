@@ -258,3 +258,12 @@ def test_systemd_itself_accepts_the_units(tmp_path: Path) -> None:
     )
     told = [line for line in done.stderr.splitlines() if "dspark-doctor" in line]
     assert told == [], done.stderr
+
+
+def test_a_directory_is_never_removed_in_place_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timer, "SYSTEMD", tmp_path)
+    monkeypatch.setattr(timer, "run_playbook", lambda *_, **__: pytest.fail("it went on"))
+    (tmp_path / "all-metrics").mkdir()
+    wish = TimerWish(textfile=tmp_path / "all-metrics")
+    with pytest.raises(ConfigError, match="is no file"):
+        remove(site(), wish, consent=print, progress=print, owner=Owner("tester", tmp_path, root=False))

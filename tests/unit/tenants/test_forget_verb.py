@@ -162,6 +162,13 @@ def test_a_lost_node_is_incomplete_not_done(run: Callable[..., Report], nodes: P
     assert "worker: connection timed out" in report.message
 
 
+def test_a_node_that_is_lost_under_check_has_nothing_half_done(run: Callable[..., Report], nodes: Played) -> None:
+    nodes.failure = "connection timed out"
+    report = run(COMFY, check=True)
+    assert (report.verdict, report.exit_code, report.left) == ("failed", 3, ())
+    assert report.message.startswith("nothing was changed: ")
+
+
 def test_the_command_of_a_process_is_shown_without_its_secrets(run: Callable[..., Report], nodes: Played) -> None:
     told = {"argv": ["python3", "serve.py", "--api-key", "planted"]}
     nodes.records["head"] = (record("process:python3/7", recorded=told),)

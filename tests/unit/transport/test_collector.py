@@ -130,7 +130,8 @@ def test_an_answer_that_is_none_says_so(noise: str) -> None:
 
 
 def test_a_program_runs_once_per_name_that_is_found_on_the_node(tmp_path: Path) -> None:
-    for name in ("enp1s0f0np0", "-rf", "enP2p1s0f0np0"):
+    long = "operator-of-the-second-pair"  # a network device has 15 letters, a user's home has up to 32
+    for name in ("enp1s0f0np0", "-rf", "enP2p1s0f0np0", long):
         (tmp_path / "net" / name).mkdir(parents=True)
     (tmp_path / "parent").write_text("enp1s0f1np1\n")
     probe = ForEach(
@@ -138,7 +139,7 @@ def test_a_program_runs_once_per_name_that_is_found_on_the_node(tmp_path: Path) 
     )
     files = collect([probe]).get("echo").files
     # A name that a program could take for an option is not passed on.
-    assert files == {name: f"port {name}\n" for name in ("enP2p1s0f0np0", "enp1s0f0np0", "enp1s0f1np1")}
+    assert files == {name: f"port {name}\n" for name in ("enP2p1s0f0np0", "enp1s0f0np0", "enp1s0f1np1", long)}
 
 
 def test_late_probes_see_what_the_others_left(tmp_path: Path) -> None:

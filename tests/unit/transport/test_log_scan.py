@@ -119,6 +119,14 @@ def test_no_more_lines_come_back_than_were_asked_for(tmp_path: Path) -> None:
     assert {name: mark["count"] for name, mark in found["marks"].items()} == {"dead": 90, "born": 90}
 
 
+def test_no_known_line_is_lost_where_many_are_seen(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(stamped(90, "engine born") + stamped(90, "engine dead at 1", begin=90))
+    found = document(scan(["cat", str(log)], keep=40, max_lines=20))["marks"]
+    assert all(len(mark["first"]) == len(mark["last"]) == 5 for mark in found.values()), found
+    assert "T08:02:59" in found["dead"]["last"][-1], "the last line is the last that there is"
+
+
 def test_a_program_that_fails_or_is_absent_is_no_log() -> None:
     missing = scan([sys.executable, "-c", "import sys; print('No such container: x'); sys.exit(1)"])
     assert missing["rc"] == 1

@@ -25,6 +25,12 @@ def test_every_fact_probe_passes_the_guard() -> None:
         ("nvidia-smi", "-r"),
         ("systemctl", "restart", "docker"),
         ("ping", "-f", "10.0.0.1"),
+        ("journalctl", "--vacuum-size=1M"),
+        ("journalctl", "--cursor-file=/tmp/x"),
+        ("nvidia-smi", "--power-limit=60"),
+        ("nvidia-smi", "--filename=/tmp/x"),
+        ("ethtool", "--set-fec", "x", "encoding", "off"),
+        ("nmcli", "-t", "connection", "delete", "x"),
     ],
 )
 def test_what_could_write_is_never_sent(argv: tuple[str, ...]) -> None:

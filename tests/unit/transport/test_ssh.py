@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import paramiko
 import pytest
 
 from dspark_ops.errors import NoVerdictError
@@ -57,3 +60,72 @@ def test_a_name_that_cannot_be_resolved_is_said() -> None:
     reading = SshRunner("head", target).read([Command("u", ("uname",))])
     assert not reading.reachable
     assert "resolved" in (reading.error or "")
+
+
+def test_a_proxy_program_that_is_not_here_is_said() -> None:
+    target = SshTarget("far", "127.0.0.1", 1, None, (), (), "no-such-proxy-program 127.0.0.1 1", 1.0)
+    reading = SshRunner("head", target).read([Command("u", ("uname",))])
+    assert not reading.reachable
+    assert "no-such-proxy-program" in (reading.error or "")
+
+
+@pytest.mark.parametrize("line", [b"spark ssh-rsa A\n", b"\xff\xfe ssh-rsa AAAA\n"])
+def test_a_damaged_known_hosts_file_is_said(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "known").write_bytes(line)
+    target = SshTarget("spark", "127.0.0.1", 1, None, (), (str(tmp_path / "known"),), None, 1.0)
+    reading = SshRunner("head", target).read([Command("u", ("uname",))])
+    assert not reading.reachable
+    assert "known-hosts file" in (reading.error or "")
+
+
+if TYPE_CHECKING:
+
+    class _Buffered(paramiko.BufferedFile[bytes]):
+        def _set_mode(self, mode: str, bufsize: int) -> None: ...
+
+else:
+    _Buffered = paramiko.BufferedFile
+
+
+class _Channel:
+    """A channel that prints a few bytes, and is then lost or ends."""
+
+    def __init__(self, printed: bytes, lost: bool) -> None:
+        self.printed, self.lost = printed, lost
+
+    def __enter__(self) -> _Channel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def set_combine_stderr(self, _: bool) -> None:
+        pass
+
+    def exec_command(self, _: str) -> None:
+        if self.lost:
+            raise paramiko.SSHException("SSH session not active")
+
+    def makefile(self, mode: str, size: int) -> _Printed:
+        return _Printed(self.printed, mode, size)
+
+
+class _Printed(_Buffered):
+    def __init__(self, printed: bytes, mode: str, size: int) -> None:
+        super().__init__()
+        self.left = io.BytesIO(printed)
+        self._set_mode(mode, size)
+
+    def _read(self, size: int) -> bytes:
+        return self.left.read(size)
+
+
+def test_a_log_that_is_no_text_is_told_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SshRunner, "_open_channel", lambda _: _Channel(b"one\ntw\xffo\nthree\n", lost=False))
+    assert list(_runner(1).stream(Command("l", ("docker", "logs", "x")))) == ["one", "tw\ufffdo", "three"]
+
+
+def test_a_session_that_is_lost_in_the_middle_of_a_log_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SshRunner, "_open_channel", lambda _: _Channel(b"", lost=True))
+    with pytest.raises(NoVerdictError, match="session was lost"):
+        list(_runner(1).stream(Command("l", ("docker", "logs", "x"))))

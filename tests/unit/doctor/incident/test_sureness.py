@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dspark_ops.doctor.incident.judge import BEFORE_START_S, GAP_S, JITTER_S, STOP_S, judge, ordered
@@ -35,6 +37,16 @@ def test_what_a_node_suffers_counts_for_a_start_that_comes_soon(before_s: float,
 @pytest.mark.parametrize(("late_s", "stopped"), [(STOP_S, True), (STOP_S + 0.5, False)])
 def test_echoes_shortly_after_a_stop_are_no_incident(late_s: float, stopped: bool) -> None:
     report = tell(Told(engine=[*UP, (0.0, "stop_asked")]), Told(engine=[*JOINED, (late_s, "peer_reset")]))
+    assert (report.verdict == "nothing") is stopped
+
+
+@pytest.mark.parametrize(("early_s", "stopped"), [(2 * 0.2, True), (60.0, False)])
+@pytest.mark.parametrize("end", [None, (3.0, 0, False, True)])
+def test_a_stop_that_came_after_the_echoes_explains_none(early_s: float, stopped: bool, end: Any) -> None:
+    report = tell(
+        Told(engine=[*UP, (0.0, "stop_asked")], uncertainty_s=0.2, end=end),
+        Told(engine=[*JOINED, (-early_s, "peer_reset")], uncertainty_s=0.2, end=end),
+    )
     assert (report.verdict == "nothing") is stopped
 
 
