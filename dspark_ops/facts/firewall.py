@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dspark_ops.facts.model import Fact
 from dspark_ops.transport.base import Command, NodeReading, Probe
 
-PROBES: tuple[Probe, ...] = (Command("firewall.rules", ("iptables", "-S"), root=True, timeout_s=2.0),)
+PROBES: tuple[Probe, ...] = (Command("firewall.rules", ("iptables", "-S"), root=True, timeout_s=5.0),)
 _FLAGS = {
     "-i": "in_device",
     "--in-interface": "in_device",
