@@ -77,7 +77,7 @@ def planted(readings: dict[Role, NodeReading], where: str, text: str) -> dict[Ro
     found = dict(readings)
     head = found["head"]
     old = head.results.get(where, ProbeResult(id=where, rc=0, stdout=""))
-    results = {**head.results, where: old.model_copy(update={"stdout": (old.stdout or "") + text})}
+    results = {**head.results, where: old.model_copy(update={"stdout": (old.stdout or "").rstrip("\n") + "\n" + text})}
     found["head"] = head.model_copy(update={"results": results})
     return found
 
