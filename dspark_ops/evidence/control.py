@@ -14,7 +14,7 @@ from dspark_ops.errors import DsparkError
 from dspark_ops.releases.store import all_of
 from dspark_ops.releases.view import list_releases
 from dspark_ops.report.models import now
-from dspark_ops.report.store import reports_dir
+from dspark_ops.report.store import newest_first, reports_dir
 
 REPORTS = 10
 _LIMIT_BYTES = 1 << 20
@@ -44,13 +44,14 @@ def kept_of(site: str) -> Iterator[tuple[str, str | None, str | None]]:
     """
     verbs: set[str] = set()
     count = 0
-    for path in _newest(reports_dir()):
+    for path in newest_first(reports_dir()):
         text, problem = _read(path)
         of_site, verb = _told_by(text)
         if (of_site or site) != site or (count >= REPORTS and verb in verbs):
             continue
         count += 1
-        verbs.add(verb)
+        if of_site == site:
+            verbs.add(verb)
         yield f"reports/{path.name}", text, problem
     open_run = run_journal.path_of(site)
     if open_run.exists():
@@ -63,13 +64,6 @@ def kept_of(site: str) -> Iterator[tuple[str, str | None, str | None]]:
     else:
         if listed.releases or listed.unreadable:
             yield "releases.json", listed.model_dump_json(indent=1, by_alias=True) + "\n", None
-
-
-def _newest(folder: Path) -> list[Path]:
-    try:
-        return sorted((p for p in folder.iterdir() if p.suffix == ".json"), key=lambda p: p.name, reverse=True)
-    except OSError:
-        return []
 
 
 def _told_by(text: str | None) -> tuple[str | None, str]:

@@ -6,9 +6,6 @@ was booted, or whose rank was started, begins anew: the end of a rank leaves err
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from pydantic import ValidationError
 from dspark_ops.facts.counters import CounterRecord, KeptCounters
 from dspark_ops.facts.snapshot import NodeFacts, PairFacts
 from dspark_ops.paths import state_dir
+from dspark_ops.whole_file import replace_file
 
 KEPT_FOR = timedelta(hours=24)
 
@@ -78,18 +76,9 @@ def remember(site_name: str, facts: PairFacts, *, read_at: datetime | None = Non
     if record is None:
         return None
     path = record_path(site_name)
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".counters-")
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(record.model_dump_json(indent=1) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        Path(temporary).replace(path)
+        replace_file(path, record.model_dump_json(indent=1) + "\n")
     except OSError:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
         return None
     return path

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -16,6 +13,7 @@ from dspark_ops.errors import NoVerdictError
 from dspark_ops.facts.gids import ROCE_V2, GidRecord, GidRecordEntry
 from dspark_ops.facts.snapshot import PairFacts
 from dspark_ops.paths import state_dir
+from dspark_ops.whole_file import replace_file
 
 
 class GidMove(BaseModel):
@@ -95,17 +93,7 @@ def remember(site_name: str, facts: PairFacts) -> Path | None:
     path = record_path(site_name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".gids-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(record.model_dump_json(indent=1) + "\n")
-                out.flush()
-                os.fsync(out.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        replace_file(path, record.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise NoVerdictError(
             f"the GID record cannot be kept in {path.parent}: {error.strerror or error}",

@@ -35,11 +35,6 @@ class MeanFacts(Fact):
     sum_s: float
     count: int
 
-    @property
-    def mean_s(self) -> float | None:
-        """None while nothing was counted."""
-        return self.sum_s / self.count if self.count else None
-
 
 class MetricsFacts(Fact):
     """One scrape, summed over engines and label values that are not named here. None: no such series.

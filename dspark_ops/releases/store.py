@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from dspark_ops.errors import ConfigError, NoVerdictError
 from dspark_ops.paths import state_dir
 from dspark_ops.releases.model import Release, ReleaseStatus, StartOfRelease
 from dspark_ops.report.models import now
+from dspark_ops.whole_file import replace_file
 
 # Starts of one id that are remembered beside the last one.
 _EARLIER = 20
@@ -50,16 +49,7 @@ def save(release: Release) -> Path:
     merged = _merge(release, _known(path))
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".release-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(merged.to_json() + "\n")
-                out.flush()
-                os.fsync(out.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_file(path, merged.to_json() + "\n")
     except OSError as error:
         raise NoVerdictError(
             f"the release {release.id} cannot be kept in {folder}: {error.strerror or error}",

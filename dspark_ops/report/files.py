@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 from dspark_ops.errors import ConfigError, NoVerdictError
+from dspark_ops.whole_file import replace_file
 
 
 def check_targets(paths: Iterable[Path]) -> None:
@@ -35,18 +34,7 @@ def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
     Raises:
         NoVerdictError: it cannot be written; what was there is still there.
     """
-    target = path.resolve()
-    # The name has none of the endings that a collector of files looks for.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}~")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(target)
+        replace_file(path, text, mode=mode)
     except OSError as error:
         raise NoVerdictError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

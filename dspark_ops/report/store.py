@@ -45,7 +45,7 @@ def save(report: Report, *, keep: int = KEEP) -> Path:
             f"the report cannot be kept in {folder}: {error.strerror or error}",
             hint="make the directory writable, or set XDG_STATE_HOME",
         ) from error
-    own = [path for path in _newest_first(folder) if _verb_part(path) == report.verb.replace(" ", "-")]
+    own = [path for path in newest_first(folder) if _verb_part(path) == report.verb.replace(" ", "-")]
     for old in own[keep:]:
         with contextlib.suppress(OSError):
             old.unlink()
@@ -54,7 +54,7 @@ def save(report: Report, *, keep: int = KEEP) -> Path:
 
 def recent(verb: str | None = None) -> Iterator[Report]:
     """The kept reports, newest first; a file that cannot be parsed is passed over."""
-    for path in _newest_first(reports_dir()):
+    for path in newest_first(reports_dir()):
         try:
             report = Report.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ValidationError):
@@ -87,8 +87,14 @@ def _verb_part(path: Path) -> str | None:
     return named.group(1) if named else None
 
 
-def _newest_first(folder: Path) -> list[Path]:
+def newest_first(folder: Path) -> list[Path]:
+    """The kept reports by the time they began; of one millisecond the one that was kept later comes first."""
     try:
-        return sorted((p for p in folder.iterdir() if p.suffix == ".json"), key=lambda p: p.name, reverse=True)
+        return sorted((p for p in folder.iterdir() if p.suffix == ".json"), key=_place, reverse=True)
     except OSError:
         return []
+
+
+def _place(path: Path) -> tuple[str, int]:
+    stem, _, number = path.stem.rpartition("-")
+    return (stem, int(number)) if number.isdecimal() else (path.stem, 0)

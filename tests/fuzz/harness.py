@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import PurePath
 from random import Random
-from types import FrameType
 
 from pydantic import BaseModel
 
 from tests.fuzz.parser import Parser, Pieces
+from tests.processor_time import limited
 
 #: Processor seconds that one input may take; the clock of a busy machine would accuse the innocent.
 LIMIT_S = 1.0
@@ -50,7 +48,7 @@ class Failure:
 def attempt(parser: Parser, pieces: Pieces, *, number: int = -1, round_trip: bool = True) -> Failure | None:
     """Feed one input; None when all is well."""
     try:
-        with limited(LIMIT_S):
+        with limited(LIMIT_S, HangError):
             answer = parser.call(pieces)
             assert_typed(answer, round_trip=round_trip)
     except HangError as error:
@@ -147,19 +145,3 @@ def _where(error: BaseException) -> str:
     if not frames:
         return "the answer"
     return f"{frames[-1].filename.rsplit('/dspark_ops/', 1)[1]}:{frames[-1].lineno}"
-
-
-@contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """End the block with HangError after so many processor seconds."""
-
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise HangError
-
-    before = signal.signal(signal.SIGVTALRM, ring)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from dspark_ops.config.load import LoadedSite
@@ -20,7 +17,8 @@ from dspark_ops.facts.snapshot import PairFacts
 from tests.mutation import edits, operators, renamed
 from tests.mutation.operators import Mutant
 from tests.mutation.reached import Source
-from tests.unit.doctor.pair_fixture import base_document, cases, lay_over, load_case_site, mismatches
+from tests.processor_time import limited
+from tests.unit.doctor.pair_fixture import cases, load_case_site, mismatches, pair_facts
 
 #: Processor seconds that judging one mutant may take; the clock of a busy machine would count survivors as dead.
 LIMIT_S = 5.0
@@ -43,23 +41,12 @@ class Case:
     site: LoadedSite
 
 
-@cache
-def _base() -> dict[str, Any]:
-    return base_document()
-
-
-@cache
-def _site(*overrides: str) -> LoadedSite:
-    return load_case_site(*overrides)
-
-
 def load_cases(paths: Sequence[Path]) -> list[Case]:
     """The fixtures of these files."""
     found = []
     for path in paths:
         document = json.loads(path.read_text(encoding="utf-8"))
-        facts = PairFacts.model_validate_json(json.dumps(lay_over(_base(), document)))
-        found.append(Case(path.stem, document, facts, _site(*document.get("site", ()))))
+        found.append(Case(path.stem, document, pair_facts(document), load_case_site(*document.get("site", ()))))
     return found
 
 
@@ -83,7 +70,7 @@ def disagreement(check: Check, known: Sequence[Case]) -> str | None:
 def end_of(checks: Sequence[tuple[Check, Sequence[Case]]]) -> How:
     """Whether some fixture of these checks disagrees, or the judging does not end within its limit."""
     try:
-        with _limit(LIMIT_S):
+        with limited(LIMIT_S, TooLongError):
             found = any(disagreement(check, known) is not None for check, known in checks)
     except TooLongError:
         return "too long"
@@ -122,17 +109,3 @@ def threshold_mutants(check: Check) -> Iterator[tuple[str, Check]]:
             limits: dict[str, Threshold] = dict(check.thresholds)
             limits[name] = threshold.model_copy(update={"value": float(moved)})
             yield f"threshold moved: {name} {value:g} -> {moved:g}", check.model_copy(update={"thresholds": limits})
-
-
-@contextmanager
-def _limit(seconds: float) -> Iterator[None]:
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise TooLongError
-
-    before = signal.signal(signal.SIGVTALRM, ring)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)

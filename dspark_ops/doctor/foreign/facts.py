@@ -11,7 +11,7 @@ from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Profile, Role, Site
 from dspark_ops.doctor.foreign.command_line import read_argv
 from dspark_ops.doctor.foreign.model import FoundNode, FoundPair, FoundServer
-from dspark_ops.doctor.foreign.provisional import NO_IMAGE, line_of
+from dspark_ops.doctor.foreign.provisional import line_of
 from dspark_ops.facts.rank import LABEL, RANK_CONTAINER, RankFacts, parse_env
 from dspark_ops.facts.snapshot import NodeFacts, PairFacts, pair_from, probes_for
 from dspark_ops.releases.effective import parse_environ, split_nul
@@ -72,11 +72,6 @@ def with_image(loaded: LoadedSite, facts: PairFacts) -> LoadedSite:
         return loaded
     image = loaded.site.image.model_copy(update={"id": ids[0]})
     return dataclasses.replace(loaded, site=loaded.site.model_copy(update={"image": image}))
-
-
-def has_image(loaded: LoadedSite) -> bool:
-    """Whether an image is known at all."""
-    return loaded.site.image.id != NO_IMAGE
 
 
 def _names_rank(probe: Command | LogScan) -> bool:

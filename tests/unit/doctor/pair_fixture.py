@@ -30,14 +30,14 @@ def load_case_site(*overrides: str) -> LoadedSite:
     return load_site(CHECKS / "site.yml", overrides=overrides, environ={})
 
 
-@cache
-def _base_text() -> str:
-    return (CHECKS / "base.json").read_text(encoding="utf-8")
-
-
 def base_document() -> dict[str, Any]:
     """The healthy pair; both ranks were given what the site renders to."""
-    document: dict[str, Any] = json.loads(_base_text())
+    return copy.deepcopy(_base())
+
+
+@cache
+def _base() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((CHECKS / "base.json").read_text(encoding="utf-8"))
     loaded = load_case_site()
     for role, spec in render_pair(loaded.site, loaded.profile).items():
         rank = document[role]["rank"]
@@ -59,7 +59,7 @@ def _run_what_was_given(document: dict[str, Any], role: str) -> None:
     document[role]["rank_processes"] = [{"pid": rank["main_pid"], "words": program}]
 
 
-def lay_over(document: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
+def _lay_over(document: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
     """The document with a case's changes."""
     changed = copy.deepcopy(document)
     for path, value in case.get("set", ()):
@@ -78,8 +78,8 @@ def lay_over(document: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
 
 def pair_facts(case: dict[str, Any] | None = None) -> PairFacts:
     """The facts of a case; without one, of the healthy pair."""
-    base = base_document()
-    document = lay_over(base, case or {})
+    base = _base()
+    document = _lay_over(base, case or {})
     for role in ROLES:
         # A process has the arguments of its container, unless the case is about just that.
         now, was = document[role], base[role]
@@ -138,4 +138,4 @@ def _position(items: list[Any], word: Any) -> int:
     raise KeyError(word)
 
 
-__all__ = ["CHECKS", "ROLES", "all_cases", "base_document", "cases", "lay_over", "load_case_site", "pair_facts"]
+__all__ = ["CHECKS", "ROLES", "all_cases", "base_document", "cases", "load_case_site", "pair_facts"]

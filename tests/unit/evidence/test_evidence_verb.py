@@ -359,6 +359,7 @@ def kept(verb_: str, site: str | None, moment: datetime) -> None:
 def test_reports_are_of_this_site_and_a_timer_pushes_none_of_another_verb_out(pair: Any, tmp_path: Path) -> None:
     began = now()
     kept("deploy", "lab", began)
+    kept("deploy", None, began)  # of a pair without a site: it is no deploy of this one
     kept("deploy", "elsewhere", began + timedelta(seconds=1))
     for number in range(15):
         kept("doctor", "lab", began + timedelta(minutes=number))

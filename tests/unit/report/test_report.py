@@ -197,3 +197,11 @@ def test_a_report_that_cannot_be_kept_is_told_all_the_same(
     told = capsys.readouterr()
     assert "what was found" in told.out
     assert told.err.startswith("warning: the report cannot be kept in ")
+
+
+def test_of_one_millisecond_the_later_report_is_the_newer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    moment = now()
+    for number in range(12):
+        save(report(started_at=moment, message=str(number)))
+    assert [kept.message for kept in recent("doctor")] == [str(number) for number in reversed(range(12))]
