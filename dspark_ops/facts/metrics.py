@@ -40,7 +40,8 @@ class MetricsFacts(Fact):
     """One scrape, summed over engines and label values that are not named here. None: no such series.
 
     kv_usage: 0 to 1. finished: requests by reason since the start. accepted_per_position: of the drafts, how many had
-    their first, second ... token accepted. answers: HTTP answers by class, as `2xx`.
+    their first, second ... token accepted. answers: HTTP answers by class, as `2xx`. process_start_s: since the epoch,
+    of the process that answers.
     """
 
     running: float | None = None
@@ -50,6 +51,7 @@ class MetricsFacts(Fact):
     awake: bool | None = None
     preemptions: int | None = None
     prompt_tokens: int | None = None
+    prompt_tokens_cached: int | None = None
     generation_tokens: int | None = None
     finished: dict[str, int] | None = None
     rejections: int | None = None
@@ -67,6 +69,7 @@ class MetricsFacts(Fact):
     answers: dict[str, int] | None = None
     open_files: int | None = None
     open_files_limit: int | None = None
+    process_start_s: float | None = None
 
     @property
     def requests(self) -> int | None:
@@ -121,6 +124,7 @@ def parse_metrics(text: str | None) -> MetricsFacts | None:
         awake=_flag(_where(samples, "vllm:engine_sleep_state", "sleep_state", "awake")),
         preemptions=_count(samples, "vllm:num_preemptions_total"),
         prompt_tokens=_count(samples, "vllm:prompt_tokens_total"),
+        prompt_tokens_cached=_count(samples, "vllm:prompt_tokens_cached_total"),
         generation_tokens=_count(samples, "vllm:generation_tokens_total"),
         finished=finished,
         rejections=_count(samples, "vllm:admission_rejections_total"),
@@ -138,6 +142,7 @@ def parse_metrics(text: str | None) -> MetricsFacts | None:
         answers=_by_label(samples, "http_requests_total", "status"),
         open_files=_count(samples, "process_open_fds"),
         open_files_limit=_count(samples, "process_max_fds"),
+        process_start_s=_largest(samples, "process_start_time_seconds"),
     )
 
 
