@@ -58,6 +58,8 @@ docs: setup
 bench: setup
 	$(BIN)/python benchmarks/help_latency.py
 	$(BIN)/python benchmarks/doctor_sixteen.py
+	$(BIN)/python benchmarks/predictable_flag.py
+	$(BIN)/python benchmarks/bench_known_rate.py $(if $(VLLM),--vllm $(VLLM))
 	$(if $(SITE),$(BIN)/python benchmarks/doctor_wall.py $(SITE))
 	$(if $(SITE),$(BIN)/python benchmarks/fabric_show.py $(SITE))
 
