@@ -8,6 +8,8 @@ from pathlib import PurePath
 from dspark_ops.config.models import Profile, Site
 from dspark_ops.config.problem import Invariant, Problem
 
+_RELEASE_GATE_S = 7200
+
 
 def weights_have_one_source(site: Site, _profile: Profile) -> Iterator[Problem]:
     if site.model.hub is not None and site.model.mount is not None:
@@ -19,8 +21,28 @@ def weights_have_one_source(site: Site, _profile: Profile) -> Iterator[Problem]:
         )
 
 
+def gate_is_one_thing(site: Site, _profile: Profile) -> Iterator[Problem]:
+    if site.gate is None:
+        return
+    if site.gate.command is None and site.gate.builtin is None:
+        text = "names no gate; expected command (a program of yours) or builtin (smoke or release), one of the two"
+        yield Problem("cfg.gate_one", "gate", text)
+    elif site.gate.command is not None and site.gate.builtin is not None:
+        both = f"command ({site.gate.command[0]}) and builtin ({site.gate.builtin})"
+        text = f"{both} are both given; expected one of the two: set the other to null"
+        yield Problem("cfg.gate_one", "gate.builtin", text)
+    elif site.gate.builtin == "release" and site.gate.timeout_s < _RELEASE_GATE_S:
+        text = (
+            f"{site.gate.timeout_s} s may end a release gate before its verdict, which undoes the deploy: with prompts "
+            f"of 20,000 tokens it asks 66 bursts of six in about 80 minutes; expected {_RELEASE_GATE_S} or more"
+        )
+        yield Problem("cfg.gate_time", "gate.timeout_s", text, "note")
+
+
 def gate_is_a_program(site: Site, _profile: Profile) -> Iterator[Problem]:
-    if site.gate is not None and not PurePath(site.gate.command[0]).is_absolute():
+    if site.gate is None or site.gate.command is None:
+        return
+    if not PurePath(site.gate.command[0]).is_absolute():
         yield Problem(
             "cfg.gate_command",
             "gate.command.0",
@@ -60,5 +82,6 @@ DEPLOY_INVARIANTS: tuple[Invariant, ...] = (
     weights_have_one_source,
     reclaim_is_consented,
     tenants_are_listed_once,
+    gate_is_one_thing,
     gate_is_a_program,
 )

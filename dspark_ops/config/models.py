@@ -230,13 +230,15 @@ class TenantsSite(Frozen):
 
 
 class GateSite(Frozen):
-    """A program on the control host that has the last word on a release that is ready: 0 keeps it, all else undoes it.
+    """What has the last word on a release that is ready: a program on the control host, or a level of our own gate.
 
-    It gets the API's address in `DSPARK_API_URL` (through an SSH forward), `DSPARK_MODEL` and `DSPARK_RELEASE`.
+    Exactly one of the two is given (an invariant says so). 0 keeps the release, all else undoes it. A program gets the
+    API's address in `DSPARK_API_URL` (through an SSH forward), `DSPARK_MODEL` and `DSPARK_RELEASE`.
     """
 
-    command: Annotated[tuple[str, ...], Field(min_length=1)]
-    timeout_s: Annotated[int, Field(ge=1, le=7200)] = 600
+    command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    builtin: Literal["smoke", "release"] | None = None
+    timeout_s: Annotated[int, Field(ge=1, le=21600)] = 600
 
 
 class Site(Frozen):

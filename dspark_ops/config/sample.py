@@ -90,9 +90,12 @@ WHY: Mapping[str, str] = {
     "evict without asking, all others as under ask.",
     "tenants.evict": "As `tenants list` prints them: container:comfyui on either node, head/container:comfyui on one.",
     "tenants.large_memory_gib": "From how much memory on a holder without the GPU is a tenant.",
-    "gate": "A program on this machine that has the last word on a release that is ready: exit 0 keeps it, all else "
-    "brings the previous release back. It finds DSPARK_API_URL, DSPARK_MODEL and DSPARK_RELEASE.",
-    "gate.command": "The program and its arguments; no shell. A relative program is looked for beside this file.",
+    "gate": "What has the last word on a release that is ready, builtin or command: exit 0 keeps it, all else brings "
+    "the previous release back.",
+    "gate.command": "A program of yours on this machine and its arguments; no shell. A relative one is looked for "
+    "beside this file. It finds DSPARK_API_URL, DSPARK_MODEL and DSPARK_RELEASE.",
+    "gate.builtin": "Our own: smoke (ten cold requests, minutes) or release (66 bursts and more, over an hour). Set "
+    "this or command.",
     "gate.timeout_s": "Then it is ended, and that counts as a failure.",
     "profiles": "By profile, what differs from the rest of this file while that profile is in use (`profile`, or "
     "--profile NAME): these keys in their usual shape, but not version, name, profile, nodes, fabric and profiles. "

@@ -17,7 +17,7 @@ SCHEMA = "dspark-ops/validate/v1"
 def missing_files(loaded: LoadedSite) -> tuple[Problem, ...]:
     """Notes for files on the control host that the site names and that are not there (yet)."""
     site = loaded.site
-    gate = Path(site.gate.command[0]) if site.gate is not None else None
+    gate = Path(site.gate.command[0]) if site.gate is not None and site.gate.command else None
     named = (
         ("cfg.image_archive", "image.archive", site.image.archive, "deploy needs it where a node lacks the image"),
         ("cfg.ssh_config", "ssh.config", site.ssh.config, "every verb that reaches the nodes needs it"),

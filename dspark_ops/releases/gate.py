@@ -1,4 +1,4 @@
-"""The site's own gate: a program on the control host that has the last word on a release that is ready."""
+"""The site's gate: what has the last word on a release that is ready, a program of the site's or our own gate."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from dspark_ops.config.load import LoadedSite
-from dspark_ops.config.models import GateSite
+from dspark_ops.config.models import GateSite, Profile
 from dspark_ops.errors import NoVerdictError
 from dspark_ops.releases.model import GateOutcome, GateResult, hide_argv
 from dspark_ops.report.models import now
@@ -40,6 +41,7 @@ def run_gate(loaded: LoadedSite, runner_head: SshRunner, release_id: str, progre
         return None
     serve = loaded.site.serve
     began, clock = now(), time.monotonic()
+    command = command_of(gate, loaded.profile)
     api_host = "127.0.0.1" if serve.api_host.is_unspecified else str(serve.api_host)
     try:
         with forward(runner_head, api_host, serve.api_port) as local:
@@ -48,14 +50,14 @@ def run_gate(loaded: LoadedSite, runner_head: SshRunner, release_id: str, progre
                 "DSPARK_MODEL": loaded.site.model.served_name,
                 "DSPARK_RELEASE": release_id,
             }
-            result = run_program(gate, environment, progress, folder=loaded.path.parent)
+            result = run_program(command, gate.timeout_s, environment, progress, folder=loaded.path.parent)
             if result.passed or not local.failures:
                 return result
             lost = f"; {len(local.failures)} connections to the API were not carried: {local.failures[-1]}"
             return result.model_copy(update={"message": result.message + lost})
     except NoVerdictError as failure:
         return GateResult(
-            command=hide_argv(gate.command),
+            command=hide_argv(command),
             outcome="not-startable",
             started_at=began,
             elapsed_s=round(time.monotonic() - clock, 2),
@@ -63,15 +65,31 @@ def run_gate(loaded: LoadedSite, runner_head: SshRunner, release_id: str, progre
         )
 
 
+def command_of(gate: GateSite, profile: Profile) -> tuple[str, ...]:
+    """The site's program, or our own gate as a program of its own, so that both have one time limit and one end.
+
+    Our own asks the address in `DSPARK_API_URL`. A model that can say but one text, as a rehearsal's, is asked for it.
+    """
+    if gate.command is not None:
+        return gate.command
+    words = (sys.executable, "-m", "dspark_ops", "gate", gate.builtin or "smoke")
+    return words if profile.gpu else (*words, "--known-text", profile.canary.expect)
+
+
 def run_program(
-    gate: GateSite, environment: Mapping[str, str], progress: Progress, *, folder: Path | None = None
+    command: Sequence[str],
+    timeout_s: float,
+    environment: Mapping[str, str],
+    progress: Progress,
+    *,
+    folder: Path | None = None,
 ) -> GateResult:
     """Run the gate's command without a shell, in a process group of its own, for at most its time.
 
     folder: where it runs. Its standard input is empty; both outputs are one text, of which the last lines are kept.
     """
     began, clock = now(), time.monotonic()
-    shown = hide_argv(gate.command)
+    shown = hide_argv(command)
     with tempfile.TemporaryFile() as output:
 
         def result(outcome: GateOutcome, message: str, rc: int | None = None) -> GateResult:
@@ -88,7 +106,7 @@ def run_program(
 
         try:
             process = subprocess.Popen(
-                gate.command,
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -97,13 +115,13 @@ def run_program(
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            return result("not-startable", f"the gate {gate.command[0]} cannot be started: {_reason(error)}")
+            return result("not-startable", f"the gate {command[0]} cannot be started: {_reason(error)}")
         try:
-            rc = _wait(process, gate.timeout_s, clock, progress)
+            rc = _wait(process, timeout_s, clock, progress)
         finally:
             _end_group(process)
         if rc is None:
-            return result("timed-out", f"the gate gave no verdict within {gate.timeout_s} s and was ended")
+            return result("timed-out", f"the gate gave no verdict within {timeout_s:g} s and was ended")
         if rc == 0:
             return result("passed", "the gate passed", rc)
         how = f"was killed by {_signal_name(-rc)}" if rc < 0 else f"ended with {rc}"

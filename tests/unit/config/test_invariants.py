@@ -93,6 +93,8 @@ def test_illegal_k_of_dspark(refused: Refused, k: int) -> None:
         (["profile=current", f"model.hub={HUB}"], "cfg.model_source", "model.mount"),
         (["tenants.evict=[container:a, head/unit:b, container:a]"], "cfg.tenant_twice", "tenants.evict.2"),
         (['gate={command: [""]}'], "cfg.gate_command", "gate.command.0"),
+        (["gate.timeout_s=5"], "cfg.gate_one", "gate"),
+        (["gate={command: [/bin/true], builtin: smoke}"], "cfg.gate_one", "gate.builtin"),
     ],
 )
 def test_broken_rules(refused: Refused, overrides: list[str], rule: str, key: str) -> None:
@@ -159,7 +161,7 @@ def test_a_hub_takes_the_place_of_the_mount(load: Load) -> None:
         ("tenants.evict=[comfyui]", "tenants.evict.0: expected a tenant as `tenants list` prints it, as container:com"),
         ("tenants.policy=always", "tenants.policy: expected one of refuse, ask, evict-listed, got"),
         ("gate.command=[]", "gate.command: expected a list of words"),
-        ("gate.timeout_s=5", "gate.command: missing; expected a list of words"),
+        ("gate.builtin=certify", "gate.builtin: expected one of smoke, release, got"),
         ("profiles=3", "profiles: expected a section of names with a section below each, got 3"),
     ],
 )
@@ -177,6 +179,19 @@ def test_a_gate_is_a_program_beside_the_site_file(load: Load, site_text: str, si
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     assert missing_files(loaded) == ()
+
+
+def test_our_own_gate_needs_no_program(load: Load, site_text: str) -> None:
+    loaded = load(site_text + "gate: {builtin: smoke}\n")
+    assert loaded.site.gate is not None
+    assert (loaded.site.gate.builtin, loaded.site.gate.command) == ("smoke", None)
+    assert loaded.notes == ()
+    assert missing_files(loaded) == ()
+
+
+def test_a_release_gate_that_is_given_no_time_is_told(load: Load, site_text: str) -> None:
+    assert [note.id for note in load(site_text + "gate: {builtin: release}\n").notes] == ["cfg.gate_time"]
+    assert load(site_text + "gate: {builtin: release, timeout_s: 7200}\n").notes == ()
 
 
 @pytest.mark.parametrize("text", ["gate:\n  # command: [x]\n", "model:\n  hub:\n    # repo: a/b\n", "tenants:\n"])

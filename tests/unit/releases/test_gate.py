@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from dspark_ops.config.models import GateSite
 from dspark_ops.releases import gate as gate_module
 from dspark_ops.releases.gate import run_program
 from dspark_ops.releases.model import GateResult
@@ -21,7 +20,7 @@ from dspark_ops.releases.model import GateResult
 def run(*command: str, timeout_s: int = 20, folder: Path | None = None, said: list[str] | None = None) -> GateResult:
     environment = {"DSPARK_API_URL": "http://127.0.0.1:9", "DSPARK_MODEL": "m", "DSPARK_RELEASE": "r-1"}
     say = said.append if said is not None else lambda _line: None
-    return run_program(GateSite(command=command, timeout_s=timeout_s), environment, say, folder=folder)
+    return run_program(command, timeout_s, environment, say, folder=folder)
 
 
 def python(source: str) -> tuple[str, ...]:
