@@ -173,6 +173,7 @@ def test_a_split_over_all_rails_is_good_and_the_one_half_trap_is_named(idle: Ope
     assert told["fabric.split_one_half"]["remedy"]["text"]
 
 
+@pytest.mark.soak
 def test_counters_that_were_reset_between_two_readings_are_no_verdict(idle: Operator) -> None:
     from dspark_ops.lab import pair as lab
 
