@@ -8,6 +8,7 @@ from typing import Any
 from dspark_ops.config.models import ROLES, Profile, Site
 from dspark_ops.deploy.spec import render_pair
 from dspark_ops.evidence import secrets
+from dspark_ops.evidence.commands import spots_in
 from dspark_ops.evidence.redaction import Redactor
 from dspark_ops.transport.base import NodeReading
 
@@ -79,9 +80,13 @@ def _redact_entry(redactor: Redactor, key: str, value: Any) -> Any:
 def _redact_list(redactor: Redactor, items: list[Any]) -> list[Any]:
     words = [item if isinstance(item, str) else "" for item in items]
     given = dict.fromkeys(value for _, value in secrets.given_in(words))
+    spots = spots_in(words)
     shown = []
-    for item in items:
-        if isinstance(item, str) and item in given:
+    for index, item in enumerate(items):
+        if index in spots:
+            begin = spots[index]
+            shown.append(item[:begin] + redactor.hidden("password of a program", item[begin:]))
+        elif isinstance(item, str) and item in given:
             shown.append(redactor.hidden("argument", item))
         elif isinstance(item, str) and item.partition("=")[2] in given:
             name, _, value = item.partition("=")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dspark_ops.evidence.commands import NAMES, PASSWORDS, spots_in
 from dspark_ops.facts.rank import HIDDEN
 from dspark_ops.releases.model import hide_argv
 
@@ -104,6 +105,7 @@ SHAPES: tuple[Shape, ...] = (
             re.IGNORECASE,
         ),
     ),
+    *(Shape("password of a program", password.in_text()) for password in PASSWORDS),
     # As vLLM prints what it was given: 'api_key': ['...', '...'].
     Shape(
         "listed value",
@@ -127,7 +129,7 @@ SHAPES: tuple[Shape, ...] = (
 #: A text without any of these has no shape of a secret in it: most have none, and this is quicker than all shapes.
 SUSPECT = re.compile(
     r"token|key|secret|pass|pwd|auth|cred|cookie|bearer|sig|://|hf_|sk-|gh[pousr]_|github_pat|glpat-|xox|nvapi-|akia|asia"
-    r"|aiza|eyj|_pat\b|community|psk|private|shared",
+    rf"|aiza|eyj|_pat\b|community|psk|private|shared|{NAMES}",
     re.IGNORECASE,
 )
 _WHOLE = 4096
@@ -186,7 +188,7 @@ def each_word(kind: str, value: str, change: Callable[[str], str]) -> str:
     """A match with every secret in it changed, and its quotes and separators kept: an option may take several words."""
     if kind == "cookie" and "=" in value:
         return _OF_A_COOKIE.sub(lambda match: match[1] + change(match[2]), value)
-    if kind in ("cookie", "private key"):
+    if kind in ("cookie", "private key", "password of a program"):
         return change(value)
     if kind == "listed value" or (kind == "argument" and not value.startswith(("'", '"', '\\"'))):
         return re.sub(r"[^\s\x00\"',]+", lambda match: change(match[0]), value)
@@ -226,6 +228,8 @@ def given_in(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
         name, equals, value = word.partition("=")
         if equals and is_secret_name(name):
             yield "variable", value
+    for index, begin in spots_in(argv).items():
+        yield "password of a program", argv[index][begin:]
 
 
 def documents_in(text: str) -> Iterator[Any]:

@@ -11,9 +11,16 @@ from pydantic import Field
 from dspark_ops.facts.model import Fact
 from dspark_ops.transport.base import Command, Files, NodeReading, Probe
 
+#: An Engine that is busy answers these within 4 s. One that does not hangs, and nothing else waits for it then.
+ENGINE_TIMEOUT_S = 5.0
 PROBES: tuple[Probe, ...] = (
-    Command("docker.info", ("docker", "info", "--format", "{{json .}}"), root=True),
-    Command("docker.ps", ("docker", "ps", "-a", "--no-trunc", "--format", "{{json .}}"), root=True),
+    Command("docker.info", ("docker", "info", "--format", "{{json .}}"), root=True, timeout_s=ENGINE_TIMEOUT_S),
+    Command(
+        "docker.ps",
+        ("docker", "ps", "-a", "--no-trunc", "--format", "{{json .}}"),
+        root=True,
+        timeout_s=ENGINE_TIMEOUT_S,
+    ),
     Command("docker.images", ("docker", "image", "ls", "--no-trunc", "--format", "{{json .}}"), root=True),
     Files("docker.cdi", ("/etc/cdi/*.yaml", "/etc/cdi/*.json", "/var/run/cdi/*.yaml"), max_bytes=64),
 )

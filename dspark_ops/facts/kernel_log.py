@@ -10,6 +10,8 @@ from dspark_ops.facts.model import Fact
 from dspark_ops.transport.base import Command, NodeReading, Probe
 
 # Only the lines of the NIC, and the first line of a boot: with it, the log reaches back to the start of this boot.
+# Not one reading with `kernel_events`: that one is bounded to its last lines, of which a healthy driver may write any
+# number, while this one must begin with the boot; in one output the many would push out the few.
 PROBES: tuple[Probe, ...] = (
     Command(
         "kernel.nic",
@@ -33,6 +35,7 @@ _GONE = re.compile(r"mlx5_core (\S+): E-Switch: cleanup")
 _HOTPLUG = re.compile(r"cx7-pcie-hotplug .*: Hotplug (enabled|disabled)")
 _XID = re.compile(r"NVRM: Xid\D{0,40}?(\d{1,4}),")
 _BOOT = re.compile(r"^(?:\[[^\]]*\] )?Linux version \d", re.MULTILINE)
+_LIMIT_BYTES = 1 << 20
 _NO_MEMORY = re.compile(r"NVRM: .*NV_ERR_NO_MEMORY")
 
 
@@ -41,7 +44,7 @@ class KernelLogFacts(Fact):
 
     slot_power_w: what the slot claims to give, which healthy links print too. nic_gone: functions that were torn down.
     no_memory: lines of the driver's memory error, frequent in healthy runs. None: the log says nothing of it.
-    whole: it begins with the boot, so that what is not in it did not happen since.
+    whole: it begins with the boot and was read to its end, so that what is not in it did not happen since.
     """
 
     pcie_gbps: dict[str, float] = Field(default_factory=dict)
@@ -53,8 +56,11 @@ class KernelLogFacts(Fact):
     whole: bool = False
 
 
-def parse_kernel_log(text: str | None) -> KernelLogFacts | None:
-    """The lines of `dmesg` or `journalctl -k` that concern the fabric and the GPU; None without a log."""
+def parse_kernel_log(text: str | None, *, cut: bool = False) -> KernelLogFacts | None:
+    """The lines of `dmesg` or `journalctl -k` that concern the fabric and the GPU; None without a log.
+
+    cut: the end of it is not there, so that it is not whole wherever it begins.
+    """
     if text is None:
         return None
     slots, hotplug = _SLOT.findall(text), _HOTPLUG.findall(text)
@@ -65,7 +71,7 @@ def parse_kernel_log(text: str | None) -> KernelLogFacts | None:
         hotplug=hotplug[-1] == "enabled" if hotplug else None,
         xids=tuple(dict.fromkeys(map(int, _XID.findall(text)))),
         no_memory=len(_NO_MEMORY.findall(text)),
-        whole=_BOOT.search(text) is not None,
+        whole=not cut and _BOOT.search(text) is not None,
     )
 
 
@@ -74,4 +80,6 @@ def read_kernel_log(reading: NodeReading) -> KernelLogFacts | None:
     result = reading.get("kernel.nic")
     if result.error is not None or result.rc not in (0, 1) or (result.rc == 1 and (result.stderr or "").strip()):
         return None
-    return parse_kernel_log(result.stdout or "")
+    text = result.stdout or ""
+    # A recording of an earlier version does not tell, but for its size.
+    return parse_kernel_log(text, cut=len(text.encode()) >= _LIMIT_BYTES if result.cut is None else result.cut)

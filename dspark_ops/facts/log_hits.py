@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from dspark_ops.facts.log_signatures import marks
@@ -13,8 +13,9 @@ from dspark_ops.facts.rank import RANK_CONTAINER
 from dspark_ops.transport.base import LogScan, NodeReading, Probe
 
 ENGINE = "log.engine"
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d{0,6}Z$")
-_SECONDS = re.compile(r"\d{9,11}(?:\.\d{1,9})?$")
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d{0,6}(Z|[+-]\d\d:?\d\d)$")
+# Of a node whose clock was not set yet, as the journal writes them: fewer digits, and always six behind the point.
+_SECONDS = re.compile(r"(?:\d{9,11}(?:\.\d{1,9})?|\d{1,8}\.\d{6})$")
 
 
 class LogLine(Fact):
@@ -25,11 +26,15 @@ class LogLine(Fact):
 
 
 class LogHit(Fact):
-    """A known line. signature: its id in checks/log_signatures.yml. lines: the first and the last ones, in order."""
+    """A known line. signature: its id in checks/log_signatures.yml. lines: the first and the last ones, in order.
+
+    resumes_at: the place in `lines` before which lines were left out; None where all are there.
+    """
 
     signature: str
     count: int
     lines: tuple[LogLine, ...]
+    resumes_at: int | None = None
 
     @property
     def last(self) -> LogLine:
@@ -89,11 +94,12 @@ def parse_scan(text: str | None) -> LogFacts | None:
 
 
 def _hit(name: str, seen: dict[str, Any]) -> LogHit | None:
-    lines = tuple(split_line(line) for line in [*seen["first"], *seen["last"]] if isinstance(line, str))
+    first, last = ([split_line(line) for line in seen[part] if isinstance(line, str)] for part in ("first", "last"))
+    lines = (*first, *last)
     count = seen["count"]
     if not lines or not isinstance(count, int) or isinstance(count, bool):
         return None
-    return LogHit(signature=name, count=count, lines=lines)
+    return LogHit(signature=name, count=count, lines=lines, resumes_at=len(first) if count > len(lines) else None)
 
 
 def _time_of(line: object) -> float | None:
@@ -108,7 +114,8 @@ def split_line(line: str) -> LogLine:
 
 
 def parse_stamp(stamp: str | None) -> float | None:
-    """Unix seconds of `2026-11-23T17:21:24.058000000Z` or of `1795479355.123456`; None for anything else."""
+    """Unix seconds of `2026-11-23T17:21:24.058000000Z`, the same with a zone as `+01:00` or `+0100`, or of
+    `1795479355.123456`; None for anything else."""
     if stamp is None:
         return None
     if _SECONDS.match(stamp):
@@ -117,7 +124,8 @@ def parse_stamp(stamp: str | None) -> float | None:
     if told is None:
         return None
     try:
-        moment = datetime.strptime(told[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+        zone = "+0000" if told[3] == "Z" else told[3]
+        moment = datetime.strptime(told[1] + zone, "%Y-%m-%dT%H:%M:%S%z")
     except ValueError:
         return None
     return moment.timestamp() + float(told[2] or 0)

@@ -13,7 +13,8 @@ from dspark_ops.transport.base import Command, NodeReading, Probe
 
 RANK_CONTAINER = "dspark-rank"
 LABEL = "io.dspark-ops."
-# An Engine that is started by its first caller takes its time; one that hangs must not hold a reading up for long.
+# An Engine that is started by its first caller takes its time. Where `docker info` is asked as well, as by the doctor,
+# its shorter limit tells an Engine that hangs, and these end with it.
 DOCKER_TIMEOUT_S = 20.0
 
 PROBES: tuple[Probe, ...] = (

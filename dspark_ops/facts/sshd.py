@@ -11,13 +11,22 @@ from dspark_ops.transport.base import Files, NodeReading, Probe
 MAIN = "/etc/ssh/sshd_config"
 PROBES: tuple[Probe, ...] = (Files("sshd.files", (MAIN, "/etc/ssh/sshd_config.d/*.conf"), max_bytes=32768, root=True),)
 _DEPTH = 4
+#: Former names, which the server still takes.
+_ALIASES = {
+    "challengeresponseauthentication": "kbdinteractiveauthentication",
+    "skeyauthentication": "kbdinteractiveauthentication",
+}
 
 
 class SshdFacts(Fact):
-    """What holds for everybody. root_login: yes, no, prohibit-password or forced-commands-only."""
+    """What holds for everybody. root_login: yes, no, prohibit-password or forced-commands-only.
+
+    prompts: PAM asks for a password by keyboard-interactive, whatever `passwords` says; None in an older recording.
+    """
 
     passwords: bool
     root_login: str
+    prompts: bool | None = None
 
 
 def parse_sshd(files: Mapping[str, str] | None) -> SshdFacts | None:
@@ -29,8 +38,11 @@ def parse_sshd(files: Mapping[str, str] | None) -> SshdFacts | None:
         return None
     values: dict[str, str] = {}
     for key, value in _settings(files, MAIN, _DEPTH):
-        values.setdefault(key, value)
+        values.setdefault(_ALIASES.get(key, key), value)
+    # What is not set is as OpenSSH has it: keyboard-interactive is on, PAM, which alone answers it, is off.
+    asks = values.get("kbdinteractiveauthentication", "yes").lower() != "no"
     return SshdFacts(
+        prompts=asks and values.get("usepam", "no").lower() == "yes",
         passwords=values.get("passwordauthentication", "yes").lower() != "no",
         root_login=values.get("permitrootlogin", "prohibit-password").lower().replace("without-", "prohibit-"),
     )

@@ -145,6 +145,8 @@ def _carry_out(
             done = evict(loaded, recorder, chosen, new_run(), kill=kill, check=check, diff=diff)
             note.detail = "; ".join(f"{item.node}/{item.key}: {item.sentence or item.outcome}" for item in done)
     except StepFailedError as failure:
+        if check:
+            return recorder.report("failed", ExitCode.NO_VERDICT, f"nothing was changed: {failure.message}")
         return recorder.report(
             "failed",
             ExitCode.VERDICT_BAD,

@@ -119,6 +119,8 @@ def restore_verb(
                 done = restore(loaded, recorder, keys=keys, start_processes=start_processes, check=check, diff=diff)
                 note.detail = f"{len(done.restored)} back, {len(done.left)} left"
         except StepFailedError as failure:
+            if check:
+                return recorder.report("failed", ExitCode.NO_VERDICT, f"nothing was changed: {failure.message}")
             return recorder.report(
                 "restore-incomplete",
                 ExitCode.RESTORE_INCOMPLETE,

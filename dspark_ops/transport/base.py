@@ -175,7 +175,8 @@ class ProbeResult(BaseModel):
     command: rc, stdout, stderr. files and links: `files`, path to content or target; for each: name to
     output. http: rc is the status,
     stdout the body. filesystem: numbers {"total_bytes",
-    "free_bytes", "total_files", "free_files"}. log scan: stdout is a JSON document.
+    "free_bytes", "total_files", "free_files"}. log scan: stdout is a JSON document. cut: there was more of stdout than
+    the 1 MiB that is brought back; None where that is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -185,6 +186,7 @@ class ProbeResult(BaseModel):
     rc: int | None = None
     stdout: str | None = None
     stderr: str | None = None
+    cut: bool | None = None
     files: dict[str, str] | None = None
     numbers: dict[str, int] | None = None
     elapsed_s: float = 0.0

@@ -24,6 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 CAP = 1 << 20
+#: How often a program that asks the Docker Engine looks whether another one gave up meanwhile.
+POLL_S = 0.2
+#: Of a line that goes on in the next block: its time stamp, and enough of its end for words that are cut in two.
+HEAD, TAIL = 64, 2048
 
 
 def text(raw: bytes, limit: int = CAP) -> str:
@@ -42,24 +46,55 @@ def sudo_works() -> bool:
     return done.returncode == 0
 
 
-def run_command(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
+class Engine:
+    """The Docker Engine in this reading. Once it left one question without an answer, none waits for it any longer."""
+
+    def __init__(self) -> None:
+        self.silent_s: float | None = None
+
+    def problem(self) -> str | None:
+        return None if self.silent_s is None else f"the Docker Engine did not answer within {self.silent_s:g} s"
+
+
+class EngineSilentError(Exception):
+    """Another question showed that the Engine hangs."""
+
+
+def asks_engine(probe: dict[str, Any]) -> bool:
+    return bool(probe["argv"]) and probe["argv"][0] == "docker"
+
+
+def run_command(probe: dict[str, Any], sudo: bool, engine: Engine | None = None) -> dict[str, Any]:
     argv = list(probe["argv"])
+    asked = engine if asks_engine(probe) else None
     if probe["root"] and sudo and os.geteuid() != 0:
         argv = ["sudo", "-n", *argv]
     env = dict(os.environ, LC_ALL="C.UTF-8", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     try:
-        rc, out, err = output_of(argv, env, probe["timeout_s"])
+        rc, out, err = output_of(argv, env, probe["timeout_s"], asked)
     except FileNotFoundError:
         return {"error": "no such program: " + argv[0]}
+    except EngineSilentError as error:
+        return {"error": str(error)}
     except subprocess.TimeoutExpired:
+        if asked is not None:
+            asked.silent_s = probe["timeout_s"]
         return {"error": f"no answer within {probe['timeout_s']:g} s: {' '.join(argv)}"}
     except OSError as error:
         return {"error": str(error)}
-    return {"rc": rc, "stdout": text(out), "stderr": text(err, 8192)}
+    return {"rc": rc, "stdout": text(out), "stderr": text(err, 8192), "cut": len(out) > CAP}
 
 
-def output_of(argv: list[str], env: dict[str, str], timeout_s: float) -> tuple[int, bytes, bytes]:
-    """Exit code, standard output and error of a program; what goes beyond the cap is read and not kept."""
+def output_of(
+    argv: list[str], env: dict[str, str], timeout_s: float, engine: Engine | None = None
+) -> tuple[int, bytes, bytes]:
+    """Exit code, standard output and error of a program; what goes beyond the cap is read and hardly any of it kept.
+
+    engine: the one that the program asks; given up as soon as that one is known to hang.
+    """
+    problem = engine.problem() if engine else None
+    if problem is not None:
+        raise EngineSilentError(problem)
     deadline = time.monotonic() + timeout_s
     done = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, bufsize=0
@@ -69,17 +104,20 @@ def output_of(argv: list[str], env: dict[str, str], timeout_s: float) -> tuple[i
     try:
         while waiting:
             left = deadline - time.monotonic()
-            ready = select.select(waiting, [], [], left)[0] if left > 0 else []
-            if not ready:
+            ready = select.select(waiting, [], [], min(left, POLL_S) if engine else left)[0] if left > 0 else []
+            problem = engine.problem() if engine and not ready else None
+            if problem is not None:
+                raise EngineSilentError(problem)
+            if left <= 0:
                 raise subprocess.TimeoutExpired(argv, timeout_s)
             for pipe in ready:
                 chunk = os.read(pipe.fileno(), 1 << 16)
                 if not chunk:
                     waiting.remove(pipe)
-                elif len(kept[pipe]) < CAP:
+                elif len(kept[pipe]) <= CAP:  # one byte more than is brought back tells that there was more
                     kept[pipe] += chunk
         done.wait(max(0.1, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, EngineSilentError):
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # a program of root's cannot be killed from here
             done.kill()
             done.wait(1)
@@ -197,40 +235,71 @@ class Scan:
         self.found: dict[str, dict[str, Any]] = {}
         self.first = ""
         self.last = ""
+        self.begin()
+
+    def begin(self) -> None:
+        """What comes next begins with a line."""
+        self.open = b""
+        self.said: set[str] = set()
 
     def take(self, block: bytes, after: str, deadline: float) -> bool:
-        """Look at whole lines. after: only at those with a later time stamp. False when the time is up."""
-        self.first = self.first or text(block[: block.find(b"\n") + 1], 64).rstrip()
+        """Look at lines, the last of which may go on in the next block. after: only at those with a later time stamp.
+
+        False when the time is up: then nothing of this block counts, so that who reads it again counts it once.
+        """
+        if not block:
+            return True
+        block = self.open + block
+        goes_on = block.rfind(b"\n") + 1  # where the line begins that is not yet at its end
+        found: list[tuple[str, str]] = []
+        said = set(self.said) if goes_on == 0 else set()
         for name, words, pattern in self.marks:
             at = block.find(words)
             while at >= 0:
                 begin = block.rfind(b"\n", 0, at) + 1
                 end = block.find(b"\n", at)
                 end = len(block) if end < 0 else end
-                line = block[begin:end] if end - begin <= 4096 else block[begin : begin + 64] + block[at : at + 2048]
-                self.judge(name, pattern, line.decode("utf-8", "replace").rstrip("\r"), after)
+                whole = end - begin <= 2 * TAIL
+                line = block[begin:end] if whole else block[begin : begin + HEAD] + block[at : at + TAIL]
+                shown = self.known(name, pattern, line.decode("utf-8", "replace").rstrip("\r"), after)
+                if shown is not None and not (begin == 0 and name in self.said):
+                    found.append((name, shown))
+                    if begin == goes_on:
+                        said.add(name)
                 if time.monotonic() > deadline:
                     return False
                 at = block.find(words, end)
-        self.last = text(block[block.rstrip(b"\n").rfind(b"\n") + 1 :], 64).rstrip()
+        for name, shown in found:
+            self.count(name, shown)
+        self.first = self.first or text(block[: block.find(b"\n") + 1], HEAD).rstrip()
+        self.last = text(block[block.rstrip(b"\n").rfind(b"\n") + 1 :], HEAD).rstrip()
+        rest = block[goes_on:]
+        self.open = rest if len(rest) <= HEAD + TAIL else rest[:HEAD] + rest[-TAIL:]
+        self.said = said
         return True
 
-    def judge(self, name: str, pattern: str, line: str, after: str) -> None:
+    def known(self, name: str, pattern: str, line: str, after: str) -> str | None:
+        """What is kept of a line, or None when it is not the one that is looked for."""
         if name not in self.compiled:
             self.compiled[name] = re.compile(pattern)
         if (after and line[: len(after)] <= after) or not self.compiled[name].search(line):
-            return
+            return None
+        return line[:600]
+
+    def count(self, name: str, kept: str) -> None:
         seen = self.found.setdefault(name, {"count": 0, "first": [], "last": []})
         seen["count"] += 1
-        kept = line[:600]
         if len(seen["first"]) < self.head:
             seen["first"].append(kept)
         elif self.tail:
             seen["last"] = [*seen["last"], kept][-self.tail :]
 
 
-def feed(argv: list[str], scan: Scan, deadline: float, max_bytes: int, after: str) -> dict[str, Any]:
+def feed(
+    argv: list[str], scan: Scan, deadline: float, max_bytes: int, after: str, engine: Engine | None = None
+) -> dict[str, Any]:
     """Run a program and look at what it prints until it ends, the time is up or enough was read."""
+    scan.begin()
     env = dict(os.environ, LC_ALL="C.UTF-8", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     done = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, bufsize=0
@@ -239,9 +308,11 @@ def feed(argv: list[str], scan: Scan, deadline: float, max_bytes: int, after: st
     with done.stdout or open(os.devnull, "rb") as printed:
         while cut is None:
             left = deadline - time.monotonic()
-            if size >= max_bytes or left <= 0 or not select.select([printed], [], [], left)[0]:
+            if size >= max_bytes or left <= 0 or (engine and engine.problem()):
                 cut = "size" if size >= max_bytes else "time"
                 break
+            if not select.select([printed], [], [], min(left, POLL_S))[0]:
+                continue
             chunk = os.read(printed.fileno(), CAP)
             if not chunk:
                 break
@@ -261,17 +332,21 @@ def feed(argv: list[str], scan: Scan, deadline: float, max_bytes: int, after: st
     return {"bytes": size, "cut": cut, "rc": done.poll(), "rest": text(rest, 300)}
 
 
-def scan_log(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
+def scan_log(probe: dict[str, Any], sudo: bool, engine: Engine | None = None) -> dict[str, Any]:
     """The known lines of a log; when it could not be read to its end, those near the end as well."""
+    asked = engine if asks_engine(probe) else None
     lead = ["sudo", "-n"] if probe["root"] and sudo and os.geteuid() != 0 else []
     scan = Scan(probe["marks"], probe["keep"])
     deadline = time.monotonic() + probe["timeout_s"]
     try:
-        told = feed([*lead, *probe["argv"]], scan, deadline, probe["max_bytes"], "")
+        told = feed([*lead, *probe["argv"]], scan, deadline, probe["max_bytes"], "", asked)
         reached, cut = scan.last, told["cut"]
+        problem = asked.problem() if asked and not told["bytes"] else None
+        if problem is not None:
+            return {"error": problem}
         if cut is not None and probe["tail_argv"]:
             limit = time.monotonic() + max(0.3, probe["timeout_s"] / 3)
-            feed([*lead, *probe["tail_argv"]], scan, limit, 8 * CAP, reached.split(" ", 1)[0])
+            feed([*lead, *probe["tail_argv"]], scan, limit, 8 * CAP, reached.split(" ", 1)[0], asked)
     except FileNotFoundError:
         return {"error": "no such program: " + probe["argv"][0]}
     except OSError as error:
@@ -293,12 +368,12 @@ def scan_log(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
     return {"rc": 0, "stdout": json.dumps(document)}
 
 
-def run(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
+def run(probe: dict[str, Any], sudo: bool, engine: Engine | None = None) -> dict[str, Any]:
     began = time.monotonic()
     try:
         kind = probe["kind"]
         if kind == "command":
-            out = run_command(probe, sudo)
+            out = run_command(probe, sudo, engine)
         elif kind == "for_each":
             out = run_for_each(probe, sudo)
         elif kind == "files":
@@ -310,7 +385,7 @@ def run(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
         elif kind == "filesystem":
             out = read_filesystem(probe)
         elif kind == "log_scan":
-            out = scan_log(probe, sudo)
+            out = scan_log(probe, sudo, engine)
         else:
             out = {"error": "unknown kind of probe: " + str(kind)}
     except Exception as error:  # one probe that fails must not lose the others
@@ -323,6 +398,7 @@ def run(probe: dict[str, Any], sudo: bool) -> dict[str, Any]:
 def main(payload: str) -> None:
     began_s = time.time()
     probes = json.loads(base64.b64decode(payload))
+    engine = Engine()
     with ThreadPoolExecutor(max_workers=16) as pool:
         sudo = sudo_works()
         as_root = [p for p in probes if p["kind"] == "files" and p["root"] and sudo and os.geteuid() != 0]
@@ -330,7 +406,7 @@ def main(payload: str) -> None:
         results: list[dict[str, Any]] = []
         for late in (False, True):
             stage = [p for p in probes if bool(p.get("late")) is late and p not in as_root]
-            results += pool.map(lambda probe: run(probe, sudo), stage)
+            results += pool.map(lambda probe: run(probe, sudo, engine), stage)
         results += rooted.result() if rooted else []
     document = {
         "user": pwd.getpwuid(os.geteuid()).pw_name,

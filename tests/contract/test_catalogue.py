@@ -15,7 +15,7 @@ from dspark_ops.doctor.engine import run_checks
 from dspark_ops.doctor.known import failures_by_check, load_known
 from dspark_ops.doctor.pages import render_reference
 from dspark_ops.doctor.registry import NODE_RULES, PAIR_RULES, load_rules
-from tests.unit.doctor.pair_fixture import CHECKS, all_cases, cases, load_case_site, mismatches, pair_facts
+from tests.unit.doctor.pair_fixture import CHECKS, all_cases, case_site, cases, mismatches, pair_facts
 
 ROOT = Path(__file__).parents[2]
 IDS = list(load_catalogue())
@@ -62,18 +62,31 @@ def test_no_fixture_belongs_to_no_check() -> None:
     assert {path.name for path in CHECKS.iterdir() if path.is_dir()} == set(IDS)
 
 
+def test_the_name_of_every_fixture_says_what_it_shows() -> None:
+    shown = ("ok", "bad", "elsewhere", "unknown", "skip")
+    assert [str(path) for path in all_cases() if path.stem.partition("_")[0] not in shown] == []
+
+
 @pytest.mark.parametrize("path", all_cases(), ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_rule_agrees_with_the_fixture_and_the_others_see_nothing_else(path: Path) -> None:
     case = read(path)
     check = load_catalogue()[path.parent.name]
-    report = run_checks(pair_facts(case), load_case_site(*case.get("site", ())), active=bool(case.get("active")))
+    report = run_checks(pair_facts(case), case_site(case), active=bool(case.get("active")))
     (finding,) = [f for f in report.findings if f.id == check.id and f.node == case["node"]]
     assert not mismatches(case, path.stem, finding)
     assert not (check.severity == "advised" and finding.status == "fail")
     bad = [f for f in report.findings if f.status in ("warn", "fail", "unknown")]
     roots = {f.id for f in bad if f.caused_by is None}
-    of_it = {f.caused_by or f.id for f in bad if f.id == check.id}
-    if path.stem.startswith(("ok", "bad")):
+    if path.stem.startswith("ok"):
+        assert case["status"] == "ok"
+        assert "beside" not in case, "a healthy pair; what is sound on a sick one is elsewhere_*"
+        assert not bad
+    if path.stem.startswith("elsewhere"):
+        assert case["status"] == "ok"
+        assert roots == set(case["beside"]), "exactly what is listed is wrong with the rest of the pair"
+        assert roots, "a pair with no finding is ok_*"
+    if path.stem.startswith("bad"):
+        of_it = {f.caused_by or f.id for f in bad if f.id == check.id}
         assert roots - of_it == set(case.get("beside", ())) - of_it
 
 

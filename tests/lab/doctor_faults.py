@@ -443,10 +443,10 @@ FABRIC = (
     Fault(
         "the management port has the jumbo MTU that a rail lacks",
         "head",
-        (("fabric.mgmt_mtu", "head"), ("fabric.mtu", "head")),
+        (("fabric.mtu", "head"),),
         f"ip link set {B1} mtu 1500; ip link set enP7s7 mtu 9000",
         f"ip link set enP7s7 mtu 1500; ip link set {B1} mtu 9000",
-        follow=("fabric.active_mtu",),
+        follow=("fabric.active_mtu", "fabric.mgmt_mtu"),
     ),
     Fault(
         "a cable that trained at 100 Gb/s",
@@ -756,7 +756,7 @@ SERVING = (
     Fault(
         "a rank of another release",
         "worker",
-        (("service.ranks_paired", "pair"), ("service.release_current", "pair")),
+        (("service.ranks_paired", "pair"),),
         made=remade(worker={"labels": {"io.dspark-ops.release": "r-000000000000"}}),
         serving=True,
         follow=("service.*",),

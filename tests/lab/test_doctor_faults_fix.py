@@ -96,7 +96,11 @@ def test_a_stopped_engine_is_started_only_by_consent(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("phase", "delay_s"),
-    [("rails ...", 4.0), pytest.param("rails ...", 9.0, marks=pytest.mark.soak), ("baseline ...", 2.0)],
+    [
+        ("rails ...", 4.0),
+        pytest.param("rails ...", 9.0, marks=pytest.mark.soak),
+        pytest.param("baseline ...", 2.0, marks=pytest.mark.soak),
+    ],
 )
 def test_a_fix_that_is_killed_is_finished_by_the_next_one(harmed: Bench, phase: str, delay_s: float) -> None:
     operator = harmed.operator

@@ -127,11 +127,15 @@ def test_harm_to_the_weights_is_named_as_the_root(stocked: Bench, fault: Fault) 
     assert_healthy(stocked)
 
 
-def test_a_wrong_ref_is_cured_without_consent(stocked: Bench) -> None:
+def test_a_wrong_ref_waits_for_its_name_because_a_fetch_may_bring_more(stocked: Bench) -> None:
     fault = FAULTS[-1]
+    words = ("doctor", "--fix", "--yes", "--json")
     stocked.root(fault.role, fault.harm)
     try:
-        done = stocked.operator.run("doctor", "--fix", "--yes", "--json", site=stocked.site)
+        waits = stocked.operator.run(*words, site=stocked.site)
+        (fix,) = waits.document()["fixes"]
+        assert (fix["id"], fix["outcome"]) == ("weights.ref", "withheld"), waits
+        done = stocked.operator.run(*words, "--consent", "weights.ref", site=stocked.site)
         assert done.rc == 0, done
         (fix,) = done.document()["fixes"]
         assert (fix["id"], fix["node"], fix["outcome"], fix["action"]) == (

@@ -71,6 +71,7 @@ def test_a_fault_is_named_with_its_remedy(idle: Operator, fault: Fault) -> None:
             assert text in told, told
 
 
+@pytest.mark.soak
 def test_crossed_cables_are_drawn_and_named(idle: Operator) -> None:
     """The rails keep their addresses and have no link-local ones: what faces what is heard through ARP alone."""
     from dspark_ops.lab import pair as lab
@@ -172,6 +173,7 @@ def test_a_split_over_all_rails_is_good_and_the_one_half_trap_is_named(idle: Ope
     assert told["fabric.split_one_half"]["remedy"]["text"]
 
 
+@pytest.mark.soak
 def test_counters_that_were_reset_between_two_readings_are_no_verdict(idle: Operator) -> None:
     from dspark_ops.lab import pair as lab
 
@@ -234,6 +236,7 @@ def test_a_sound_fabric_of_somebody_else_is_adopted_and_said_to_be_his(bare: Ope
             shell(bare, role, "; ".join(f"ip addr flush dev {p} scope global" for p in (A0, B0, A1, B1)))
 
 
+@pytest.mark.soak
 def test_without_netplan_networkd_holds_the_rails(bare: Operator) -> None:
     for role in HOSTS:
         shell(bare, role, "mv /usr/sbin/netplan /usr/sbin/netplan.away")

@@ -102,6 +102,22 @@ def test_everybody_leaves_and_comes_back_as_before(operator: Operator, nodes: No
         assert nodes.answer("worker", orphan.port) is None
 
 
+def test_one_that_its_owner_removed_is_owed_until_it_is_forgotten(operator: Operator, nodes: Nodes) -> None:
+    with tenants.container(nodes, "head") as one:
+        _evict(operator, one)
+        nodes.root("head", f"docker rm -f {one.key.partition(':')[2]}")
+        lost = operator.run("tenants restore", "--yes", "--json")
+        assert lost.rc == 6, lost
+        assert [left for left in lost.document()["left"] if one.key in left], lost
+
+        asked = operator.run("tenants forget", f"{one.role}/{one.key}")
+        assert asked.rc == 4, asked
+        gone = operator.run("tenants forget", f"{one.role}/{one.key}", "--yes")
+        assert gone.rc == 0, gone
+        after = operator.run("tenants restore", "--yes", "--json")
+        assert (after.rc, after.document()["verdict"]) == (0, "unchanged"), after
+
+
 def _keys(document: object) -> list[str]:
     """Every value of a field `key`, wherever it is in the document."""
     if isinstance(document, dict):

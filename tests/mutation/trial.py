@@ -18,7 +18,7 @@ from tests.mutation import edits, operators, renamed
 from tests.mutation.operators import Mutant
 from tests.mutation.reached import Source
 from tests.processor_time import limited
-from tests.unit.doctor.pair_fixture import cases, load_case_site, mismatches, pair_facts
+from tests.unit.doctor.pair_fixture import case_site, cases, mismatches, pair_facts
 
 #: Processor seconds that judging one mutant may take; the clock of a busy machine would count survivors as dead.
 LIMIT_S = 5.0
@@ -46,7 +46,7 @@ def load_cases(paths: Sequence[Path]) -> list[Case]:
     found = []
     for path in paths:
         document = json.loads(path.read_text(encoding="utf-8"))
-        found.append(Case(path.stem, document, pair_facts(document), load_case_site(*document.get("site", ()))))
+        found.append(Case(path.stem, document, pair_facts(document), case_site(document)))
     return found
 
 

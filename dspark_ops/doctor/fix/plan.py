@@ -113,7 +113,9 @@ def _with_consent(
     kept: list[Step] = []
     unfinished: list[str] = []
     for step in steps:
-        lacking = [i for i in step.ids if needs_consent(i, step.action, catalogue) and i not in consented]
+        # What was cut off by consent may have left more amiss than it found: it goes on with the same words.
+        begun = [i for i in step.resumed if needs_consent(i, step.action, catalogue)]
+        lacking = [i for i in begun or step.ids if needs_consent(i, step.action, catalogue) and i not in consented]
         if not lacking:
             kept.append(step)
             continue

@@ -156,7 +156,7 @@ class FixRun:
 
     def _record(self, site: str, recorder: Recorder, waiting: Sequence[Step], left: Sequence[OpenStep]) -> None:
         again = {step.action for step in waiting}
-        steps = [OpenStep(action=step.action, ids=step.ids) for step in waiting]
+        steps = [OpenStep(action=step.action, ids=step.resumed or step.ids) for step in waiting]
         steps += [step for step in left if step.action not in again]
         write_open(OpenFix(site=site, began_at=recorder.started_at, steps=tuple(steps)))
 

@@ -17,7 +17,12 @@ from dspark_ops.facts.rank import LABEL
 from dspark_ops.transport.base import Command, NodeReading, Probe
 
 PROBES: tuple[Probe, ...] = (
-    Command("find.ps", ("docker", "ps", "-a", "--no-trunc", "--format", "{{json .}}"), root=True),
+    Command(
+        "find.ps",
+        ("docker", "ps", "-a", "--no-trunc", "--format", "{{json .}}"),
+        root=True,
+        timeout_s=docker_engine.ENGINE_TIMEOUT_S,
+    ),
     *processes.PROBES,
 )
 _DOCKER = re.compile(r"(?:^|/)(?:docker[-/])([0-9a-f]{64})(?:\.scope)?(?:/|$)")

@@ -38,8 +38,13 @@ _SPEAKERS = (
     "chronyd",
 )
 _JOURNAL = ("journalctl", "-q", "--no-pager", "-o", "short-unix")
-#: In a folder: the file of each log, by node and log. The first is the one that a deploy leaves behind.
-FILES: dict[SourceName, str] = {"engine": "{}.log", "kernel": "{}.kernel.log", "journal": "{}.journal.log"}
+#: In a folder: the files of each log, by node and log. First as a deploy leaves them behind, then as in an archive of
+#: `evidence`.
+FILES: dict[SourceName, tuple[str, ...]] = {
+    "engine": ("{}.log", "{}/rank.log"),
+    "kernel": ("{}.kernel.log", "{}/kernel.log"),
+    "journal": ("{}.journal.log", "{}/system-warnings.log"),
+}
 _SIGKILL = 137
 #: On a rehearsal node. The kernel of such a node is its host's, and what it says is not in the node's journal.
 LAB_MARKER = "/etc/dspark-lab.json"
@@ -76,10 +81,17 @@ def probes(ago_s: float | None, container: str = RANK_CONTAINER) -> tuple[Probe,
     return (*rank.PROBES, Files(_LAB, (LAB_MARKER,)), *scans)
 
 
-def case_of(readings: Mapping[Role, NodeReading], begin_s: float | None = None, *, wide: bool = False) -> Case:
+def case_of(
+    readings: Mapping[Role, NodeReading],
+    begin_s: float | None = None,
+    *,
+    engine_begin_s: float | None = None,
+    wide: bool = False,
+) -> Case:
     """The case of one reading of each node: of these probes, or of the doctor's own where it was recorded.
 
-    begin_s: kernel and journal were asked for from then on. wide: for so long that a kernel that said nothing is odd.
+    begin_s: kernel and journal were asked for from then on, engine_begin_s: the rank's log; None: all of it. wide: for
+    so long that a kernel that said nothing is odd.
     """
     events: list[Event] = []
     clocks, sources, asked = [], [], []
@@ -92,13 +104,14 @@ def case_of(readings: Mapping[Role, NodeReading], begin_s: float | None = None, 
             source, found = _source(role, name, reading, offset or 0.0)
             if name == "kernel" and source.problem is None and not found:
                 source = source.model_copy(update={"problem": _silent(reading, wide=wide)})
-            if name != "engine":
-                source = source.model_copy(update={"begin_s": begin_s})
+            source = source.model_copy(update={"begin_s": engine_begin_s if name == "engine" else begin_s})
             sources.append(source)
             events += found
         container = rank.read_rank(reading)
         problem = None if rank.rank_known(reading) else reading.error or "the container could not be read"
         sources.append(Source(node=role, name="container", problem=problem))
+        if problem is None:
+            events = [_own_end(event, role, container) for event in events]
         if container is not None:
             ranks[role] = container
             events += _container_events(role, container, offset or 0.0)
@@ -135,9 +148,10 @@ def _told(role: Role, name: SourceName, log: LogFacts, offset_s: float) -> tuple
         signature = signatures.get(hit.signature)
         if signature is None:
             continue  # a recording of another version may know lines that this one does not
-        for line in hit.lines:
+        for index, line in enumerate(hit.lines):
             at_s = None if line.at_s is None else line.at_s - offset_s
-            events.append(_event(role, name, signature.id, at_s, line.text, hit.count))
+            event = _event(role, name, signature.id, at_s, line.text, hit.count)
+            events.append(event.model_copy(update={"resumes": index == hit.resumes_at}))
     return source, events
 
 
@@ -173,6 +187,15 @@ def _container_events(role: Role, found: RankFacts, offset_s: float) -> Iterator
     yield _event(role, "container", name, ended - offset_s, line)
 
 
+def _own_end(event: Event, role: Role, container: RankFacts | None) -> Event:
+    """The journal's word of a container's end is a sign of failure only where it is of the rank's own container."""
+    if event.node != role or event.signature != "container_exit_seen":
+        return event
+    if container is not None and container.id[:12] in event.line:
+        return event
+    return event.model_copy(update={"kind": "context"})
+
+
 def _differing(ranks: Mapping[Role, RankFacts], events: list[Event]) -> list[Event]:
     """That the ranks run different images, told at the moment when the later one was started."""
     images = {role: found.image_id for role, found in ranks.items() if found.image_id is not None}
@@ -185,7 +208,8 @@ def _differing(ranks: Mapping[Role, RankFacts], events: list[Event]) -> list[Eve
 
 def case_of_folder(folder: Path) -> Case:
     """The case of logs that were kept: head.log and worker.log with Docker's time stamps; *.kernel.log and
-    *.journal.log of `journalctl -o short-unix` where they are there. Nothing tells how the clocks stood.
+    *.journal.log of `journalctl -o short-unix` or `short-iso-precise` where they are there; or an unpacked archive of
+    `evidence`. Nothing tells how the clocks stood.
 
     Raises:
         ConfigError: the folder holds no log of a rank.
@@ -193,8 +217,9 @@ def case_of_folder(folder: Path) -> Case:
     events: list[Event] = []
     sources: list[Source] = []
     for role in ROLES:
-        for name, pattern in FILES.items():
-            path = folder / pattern.format(role)
+        for name, patterns in FILES.items():
+            paths = [folder / pattern.format(role) for pattern in patterns]
+            path = next((p for p in paths if p.exists()), paths[0])
             try:
                 log = scan_file(path, name)
             except OSError as error:

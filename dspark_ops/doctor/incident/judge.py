@@ -80,6 +80,7 @@ def _episodes(events: Sequence[Event]) -> list[list[Event]]:
     blocking = [event for event in events if event.kind != "context" and _blocks(event)]
     symptoms = [event for event in blocking if not _is_standing(event)]
     starts = [event.at_s for event in events if event.signature in _STARTS and event.at_s is not None]
+    ready = [event.at_s for event in events if event.signature == "api_ready" and event.at_s is not None]
     found: list[list[Event]] = []
     for event in symptoms:
         last = found[-1][-1].at_s if found else None
@@ -88,7 +89,9 @@ def _episodes(events: Sequence[Event]) -> list[list[Event]]:
         else:
             between = [s for s in starts if last < s <= event.at_s]
             own = all(e.where in ("kernel", "journal") for e in found[-1])
+            # A start that came to its end did not fail of what was before it.
             waits = own and bool(between) and min(between) - last <= BEFORE_START_S
+            waits = waits and not any(last < r <= event.at_s for r in ready)
             together = event.at_s - last <= GAP_S and (not between or waits)
         if together:
             found[-1].append(event)
@@ -139,11 +142,24 @@ def _leading(roots: Sequence[Event], slack_s: float | None) -> list[Event]:
     """The roots that follow from no other one; what is seen on both nodes is there once."""
     leading: list[Event] = []
     for event in roots:
-        if any(_explains(other, event, slack_s) for other in roots if other is not event):
+        if any(_leads(other, event, slack_s) for other in roots if other is not event):
             continue
         if not any(_same(other, event) for other in leading):
             leading.append(event)
-    return leading
+    return leading or list(roots[:1])
+
+
+def _leads(cause: Event, effect: Event, slack_s: float | None) -> bool:
+    """effect follows from cause, and not the other way about: of two that could each follow from the other within the
+    tolerance, the one that names the other follows from it, and not the one that may follow from anything; else the
+    later one."""
+    if not _explains(cause, effect, slack_s):
+        return False
+    if not _explains(effect, cause, slack_s):
+        return True
+    named = cause.signature in load_signatures()[effect.signature].follows
+    other = effect.signature in load_signatures()[cause.signature].follows
+    return named if named is not other else _place(cause) < _place(effect)
 
 
 def _same(a: Event, b: Event) -> bool:
@@ -197,6 +213,8 @@ def _doubts(
     found = []
     if event.at_s is None:
         found.append("its line has no time, so it is not known to be the first")
+    if event.resumes:
+        found.append("lines like it, just before it, were not brought back: it may have begun earlier")
     gaps = [_gap(source) for source in case.sources if _may_hide(source, event)]
     if gaps:
         found.append(f"something earlier may be where nobody could look: {', '.join(gaps)}")
@@ -266,10 +284,24 @@ def _support(event: Event, roots: Sequence[Event], symptoms: Sequence[Event], sl
     return [f"it agrees with {', '.join(told)}"] if told else []
 
 
+def _began_again(stop: Event, first: Event | None, events: Sequence[Event]) -> bool:
+    """The rank that was stopped had been started anew before the first symptom, which is then of another run."""
+    if first is None or first.at_s is None or stop.at_s is None:
+        return False
+    return any(
+        event.signature in _STARTS
+        and event.node == stop.node
+        and event.at_s is not None
+        and stop.at_s < event.at_s <= first.at_s
+        for event in events
+    )
+
+
 def _asked(case: Case, events: Sequence[Event], symptoms: Sequence[Event], slack_s: float | None) -> bool:
     """Only echoes, and somebody had asked the pair to stop shortly before; a stop that came later explains none."""
     first = next((event for event in symptoms if not _is_standing(event)), None)
     asked = [event for event in events if event.signature == "stop_asked" and event.at_s is not None]
+    asked = [stop for stop in asked if not _began_again(stop, first, events)]
     if first is not None and first.at_s is not None:
         since = [(first.at_s - (stop.at_s or 0.0), _tolerance(stop, first, slack_s)) for stop in asked]
         if any(-slack <= passed_s <= STOP_S for passed_s, slack in since):

@@ -26,7 +26,8 @@ class Event(_Frozen):
     """One known line, or one fact that Docker tells of the container.
 
     at_s: Unix seconds by the control host's clock, as far as the clocks were compared; None where the line has no time.
-    count: how often the line is there; at_s is then one of the moments. line: as it was written.
+    count: how often the line is there; at_s is then one of the moments. line: as it was written. resumes: such lines
+    from just before it were not brought back, there were too many.
     """
 
     at_s: float | None
@@ -40,6 +41,7 @@ class Event(_Frozen):
     known: tuple[str, ...] = ()
     line: str
     count: int = 1
+    resumes: bool = False
 
 
 class Clock(_Frozen):
@@ -93,8 +95,9 @@ class IncidentReport(_Frozen):
 
     verdict: cause, the first one is named; not-known, something failed and no line names why; nothing, no sign of a
     failure; indeterminate, no sign was seen and not everything could be read. nearest: for not-known, the sign that is
-    nearest to the cause. others: causes that do not follow from the first. followed: what came after it, in order.
-    earlier: failures before this one in the same logs.
+    nearest to the cause; first_sign, where there is none such: what was seen first of what follows from one. others:
+    causes that do not follow from the first. followed: what came after it, in order. earlier: failures before this one
+    in the same logs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
@@ -111,6 +114,7 @@ class IncidentReport(_Frozen):
     cause: Cause | None = None
     others: tuple[Cause, ...] = ()
     nearest: Cause | None = None
+    first_sign: Event | None = None
     followed: tuple[Event, ...] = ()
     earlier: int = 0
     clocks: tuple[Clock, ...] = ()

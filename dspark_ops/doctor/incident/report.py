@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dspark_ops.config.load import LoadedSite
-from dspark_ops.config.models import Role
+from dspark_ops.config.models import ROLES, Role
 from dspark_ops.doctor.catalogue import load_catalogue
 from dspark_ops.doctor.engine import fill_command
 from dspark_ops.doctor.incident.judge import judge, ordered
@@ -26,6 +26,8 @@ _EXITS: dict[Verdict, ExitCode] = {
 #: Lines of the timeline, in the document and on the screen.
 TIMELINE, SHOWN = 400, 40
 _FOLLOWED, _WIDTH = 12, 116
+#: What Docker says of the log of a container that is not there.
+_NO_CONTAINER = "No such container"
 
 
 def report_on(
@@ -49,7 +51,8 @@ def report_on(
     cause, nearest = (first, None) if found.known else (None, first)
     verdict: Verdict = "cause" if cause else "not-known"
     if cause is None and (found.stopped or not found.symptoms):
-        verdict = "nothing" if found.stopped or not (unread or cut) else "indeterminate"
+        verdict = "indeterminate" if unread or cut else "nothing"
+    sign = next(iter(found.symptoms), None) if verdict == "not-known" and nearest is None else None
     followed = [e for e in found.symptoms if cause is not None and e.signature != cause.signature]
     return IncidentReport(
         site=None if loaded is None else loaded.site.name,
@@ -58,10 +61,11 @@ def report_on(
         since=since,
         verdict=verdict,
         exit_code=int(_EXITS[verdict]),
-        message=_message(verdict, cause, nearest, stopped=found.stopped, unread=[*unread, *cut]),
+        message=_message(verdict, cause, nearest, sign, stopped=found.stopped, unread=[*unread, *cut]),
         cause=None if cause is None else _with_remedy(cause, loaded),
         others=tuple(_with_remedy(other, loaded) for other in found.causes[1:]),
         nearest=None if nearest is None else _with_remedy(nearest, loaded),
+        first_sign=sign,
         followed=tuple(_firsts(followed)[:_FOLLOWED]),
         earlier=found.earlier,
         clocks=case.clocks,
@@ -79,18 +83,30 @@ def _firsts(events: Sequence[Event]) -> list[Event]:
 
 
 def _message(
-    verdict: Verdict, cause: Cause | None, nearest: Cause | None, *, stopped: bool, unread: Sequence[Source]
+    verdict: Verdict,
+    cause: Cause | None,
+    nearest: Cause | None,
+    sign: Event | None,
+    *,
+    stopped: bool,
+    unread: Sequence[Source],
 ) -> str:
     if cause is not None:
         return f"first cause: {name_of(cause)} on the {' and the '.join(cause.nodes)}: {cause.means}"
     if verdict == "not-known":
         if nearest is not None:
             return f"the first cause is not known; nearest to it is {name_of(nearest)}: {nearest.means}"
-        return "the first cause is not known: only lines that follow from something else were found"
-    if stopped:
+        told = "" if sign is None else f"; the first of them, on the {sign.node}: {sign.means}"
+        return f"the first cause is not known: only lines that follow from something else were found{told}"
+    if stopped and verdict == "nothing":
         return "no incident: the pair was asked to stop"
     if verdict == "indeterminate":
         gaps = ", ".join(f"{source.name} log of the {source.node}" for source in unread)
+        if stopped:
+            return f"the pair was asked to stop; what else there was is not known, not everything could be read: {gaps}"
+        lost = [source for source in unread if source.name == "engine" and _NO_CONTAINER in (source.problem or "")]
+        if len(lost) == len(ROLES):
+            return "no sign of a failure was seen, but no rank's container is there and its log went with it"
         return f"no sign of a failure was seen, and not everything could be read: {gaps}"
     return "no sign of a failure in either rank's log"
 
@@ -117,7 +133,9 @@ def _with_remedy(cause: Cause, loaded: LoadedSite | None) -> Cause:
 def render(report: IncidentReport, *, verbose: bool = False) -> str:
     """The report for people: the cause, what followed, how sure and why, what to do; then the timeline."""
     blocks = [_head(report), *(_also(cause) for cause in report.others), _limits(report)]
-    blocks += [_timeline(report, len(report.timeline) if verbose else SHOWN), report.message]
+    # The doctor's own looks are logins too, so that they would push everything else off the screen.
+    told = [event for event in report.timeline if verbose or event.signature != "login"]
+    blocks += [_timeline(told, len(told) if verbose else SHOWN), report.message]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -187,8 +205,8 @@ def _clock_line(clocks: Sequence[Clock]) -> str:
     return f"clocks against this machine's, taken into account: {', '.join(parts)}"
 
 
-def _timeline(report: IncidentReport, limit: int) -> str:
-    rows = _rows(report.timeline)
+def _timeline(events: Sequence[Event], limit: int) -> str:
+    rows = _rows(events)
     shown = rows[-limit:]
     if not shown:
         return ""

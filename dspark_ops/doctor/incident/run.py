@@ -18,10 +18,15 @@ from dspark_ops.transport.ssh import read_pair
 _DURATION = re.compile(r"(\d{1,7})(s|m|h|d)$")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TIMEOUT_S = 90.0
+#: A node counts back from its own now, which comes later than this one by what the login takes; so much more is read.
+_LATER_S = 60.0
+#: Neither journalctl nor Docker knows an earlier time, and neither reads anything where it is asked for one.
+_BEGIN = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 def parse_since(text: str, moment: datetime) -> datetime:
-    """`90m`, `2h`, `1d`; or a time as 2026-11-27T10:00, of this machine's zone unless it names one; or 10:30.
+    """`90m`, `2h`, `1d`; or a time as 2026-11-27T10:00, of this machine's zone unless it names one; or 10:30. Never
+    before the second day of 1970.
 
     Raises:
         ConfigError: it is none of these, or lies in the future.
@@ -30,18 +35,19 @@ def parse_since(text: str, moment: datetime) -> datetime:
     hint = "as 90m, 2h, 1d, 10:30 or 2026-11-27T10:30"
     try:
         if told is not None:
-            return moment - timedelta(seconds=int(told[1]) * _UNITS[told[2]])
+            return max(moment - timedelta(seconds=int(told[1]) * _UNITS[told[2]]), _BEGIN)
         if re.fullmatch(r"\d{1,2}:\d{2}", text.strip()):
             hour, minute = (int(part) for part in text.strip().split(":"))
-            today = moment.astimezone().replace(hour=hour, minute=minute, second=0, microsecond=0)
-            found = today if today <= moment else today - timedelta(days=1)
+            # Without a zone until the day is known: yesterday's may have been another one than today's.
+            today = moment.astimezone().replace(tzinfo=None, hour=hour, minute=minute, second=0, microsecond=0)
+            found = today.astimezone() if today.astimezone() <= moment else (today - timedelta(days=1)).astimezone()
         else:
             found = datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"--since {text!r} is neither a duration nor a time", hint=hint) from error
     if found > moment:
         raise ConfigError(f"--since {text} lies in the future", hint=hint)
-    return found.astimezone(UTC)
+    return max(found.astimezone(UTC), _BEGIN)
 
 
 def incident(site: Path, overrides: Sequence[str] = (), *, since: str | None = None) -> IncidentReport:
@@ -53,10 +59,11 @@ def incident(site: Path, overrides: Sequence[str] = (), *, since: str | None = N
     loaded = load_site(site, overrides=overrides)
     moment = now()
     begin = None if since is None else parse_since(since, moment)
-    ago_s = None if begin is None else (moment - begin).total_seconds() + 1
+    ago_s = None if begin is None else min((moment - begin).total_seconds() + _LATER_S, moment.timestamp())
     readings = read_pair(loaded.site, probes(ago_s), timeout_s=_TIMEOUT_S)
     window = moment - timedelta(seconds=WINDOW_S) if begin is None else begin
-    case = case_of(readings, window.timestamp(), wide=begin is None)
+    since_s = None if begin is None else begin.timestamp()
+    case = case_of(readings, window.timestamp(), engine_begin_s=since_s, wide=begin is None)
     return report_on(case, loaded, taken_at=moment, since=begin)
 
 

@@ -14,14 +14,23 @@ def serving(view: PairView) -> ServiceFacts:
         FactMissingError: it was not asked.
         NotApplicableError: the head's rank does not run, so nobody should answer.
     """
+    _should_listen(view)
+    service = need(view.facts.head.service, "the API")
+    need(service.asked or None, "the API")
+    return service
+
+
+def _should_listen(view: PairView) -> None:
+    """Nothing, where the head's rank runs.
+
+    Raises:
+        NotApplicableError: it does not.
+    """
     rank = rank_of(view.facts.head, view.site)
     if rank is None:
         raise NotApplicableError("nothing is deployed on the head")
     if not rank.running:
         raise NotApplicableError(f"the head's rank does not run (container {rank.state})")
-    service = need(view.facts.head.service, "the API")
-    need(service.asked or None, "the API")
-    return service
 
 
 def answering(view: PairView) -> ServiceFacts:
@@ -72,7 +81,7 @@ def engine_version(view: PairView) -> Outcome:
 @pair_rule("service.exposure")
 def exposure(view: PairView) -> Outcome:
     """The API listens where the site says, and nowhere wider."""
-    serving(view)
+    _should_listen(view)  # by its sockets alone: that nobody asked the API is the business of service.health
     listeners = need(view.facts.head.listeners, "the listening ports of the head")
     port, wanted = view.site.serve.api_port, view.site.serve.api_host
     found = [item for item in listeners if item.port == port]

@@ -22,7 +22,7 @@ from dspark_ops.facts.rank import RankFacts
 from dspark_ops.releases.model import hide_argv
 
 # What may differ between the ranks, because it is the rank.
-RANK_FLAGS = frozenset({"--node-rank", "--headless"})
+RANK_FLAGS = frozenset({"--node-rank", "-r", "--headless"})
 _NUMBER = re.compile(r"-\d")
 
 

@@ -69,8 +69,13 @@ def ray_ports(view: NodeView) -> Outcome:
 @node_rule("security.open_servers")
 def open_servers(view: NodeView) -> Outcome:
     """No other model server is open to the network without a key."""
-    found = _named(open_to_lan(view, _limit_ports(view)))
+    # The pair's own API may have such a port: service.exposure and security.api_key judge it.
+    found = _named(open_to_lan(view, _limit_ports(view) - _own_ports(view)))
     return judge(found, "no such port is open", "such servers on the loopback")
+
+
+def _own_ports(view: NodeView) -> set[int]:
+    return {view.site.serve.api_port} if view.role == "head" else set()
 
 
 @node_rule("security.api_key")
@@ -138,10 +143,15 @@ def own_folders(view: NodeView) -> Outcome:
 def ssh_passwords(view: NodeView) -> Outcome:
     """The SSH server takes keys, not passwords."""
     sshd = need(view.node.sshd, "the SSH server's settings")
-    if not sshd.passwords:
-        return ok("passwords are refused")
     root = ", for root too" if sshd.root_login == "yes" else ""
-    return fail(f"the SSH server accepts passwords{root}", "PasswordAuthentication no")
+    if sshd.passwords:
+        return fail(f"the SSH server accepts passwords{root}", "PasswordAuthentication no")
+    if need(sshd.prompts, "whether the SSH server asks for a password by PAM"):
+        return fail(
+            f"the SSH server asks for passwords by keyboard-interactive and PAM{root}",
+            "KbdInteractiveAuthentication no",
+        )
+    return ok("passwords are refused")
 
 
 @node_rule("security.container_toolkit")

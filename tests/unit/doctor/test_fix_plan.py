@@ -170,6 +170,14 @@ def test_what_a_killed_run_had_begun_by_itself_goes_on_by_itself() -> None:
     assert steps(plan) == [ActionId.BASELINE]
 
 
+def test_what_a_killed_run_left_half_done_goes_on_with_the_words_that_began_it() -> None:
+    half_done = [finding("fabric.address_planned")]
+    plan = plan_fix(half_done, CATALOGUE, frozenset({"fabric.mtu"}), {ActionId.RAILS: ("fabric.mtu",)})
+    assert (steps(plan), plan.withheld) == ([ActionId.RAILS], ())
+    begun_without = {ActionId.RAILS: ("host.removeipc_linger",)}
+    assert "fabric.address_planned" in reasons(plan_fix([*half_done, LINGER], CATALOGUE, NOBODY, begun_without))
+
+
 def test_the_plan_names_step_cure_node_change_and_what_is_withheld() -> None:
     text = render_fix("desk", plan_fix([LINGER, MTU], CATALOGUE, NOBODY))
     assert text.splitlines() == [

@@ -52,6 +52,31 @@ PLACES = (
     "non-default args: {{'api_key': ['{s}', 'another-key-1'], 'port': 8888}}",
     '{{"api_keys": ["first-key-1", "{s}"]}}',
     "Namespace(api_key=['{s}'], port=8888)",
+    "sshpass -p {s} ssh admin@10.77.0.2 true",
+    "+ sudo sshpass -v -p '{s}' scp a b:",
+    "sshpass -p{s} ssh b",
+    "sshpass\x00-p\x00{s}\x00ssh\x00b\x00",
+    '["/usr/bin/sshpass", "-p", "{s}", "ssh", "b"]',
+    "['sshpass', '-p', '{s}', 'ssh', 'b']",
+    '"command": "sshpass -p \\"{s}\\" ssh b"',
+    "curl -s -u admin:{s} http://10.77.0.1:8000/v1/models",
+    "curl -fsSLu admin:{s} http://10.77.0.1/",
+    'curl -H "Accept: a/b" --user "admin:{s}" http://10.77.0.1/',
+    "curl --proxy-user admin:{s} http://10.77.0.1/",
+    "curl\x00-uadmin:{s}\x00http://10.77.0.1/\x00",
+    "docker login -u me -p {s} registry.example:5000",
+    "docker --config /root/.docker login -p={s} registry.example",
+    "podman login \\\n  -u me \\\n  -p {s} registry.example",
+    '["docker", "login", "-u", "me", "-p", "{s}", "registry.example"]',
+    "skopeo copy --src-creds me:{s} docker://a/b:c dir:/x",
+    "mysql -u root -p{s} metrics",
+    "mysqldump -uroot -p'{s}' metrics",
+    "mysqladmin\x00-uroot\x00-p{s}\x00ping\x00",
+    "redis-cli -h 10.77.0.1 -a {s} ping",
+    "ipmitool -I lanplus -H bmc -U ADMIN -P {s} chassis status",
+    "ldapsearch -x -D cn=a -w {s} -b dc=b",
+    "smbclient //nas/share -U me%{s} -c ls",
+    "openssl rsa -in a.pem -passin pass:{s} -out b.pem",
 )
 
 
@@ -133,6 +158,16 @@ def test_a_private_key_is_hidden_whole_and_cut_off(end: str) -> None:
         "10.77.0.1 dev enp1s0f0np0 lladdr 00:00:00:00:00:00 2026-11-27T10:00:00.123456",
         "NVIDIA GB10, 580.142, 12.1",
         '"/etc/passwd": "root:x:0:0:root"',
+        "docker run -d -p 8000:8000 --name a vllm/vllm-openai:v0.32.0",
+        "docker compose -p stack up; docker login --password-stdin",
+        "mysql -u root -p metrics",
+        "mysql -h 10.77.0.1 -P 3306 -u root",
+        "curl -s -o /dev/null -w code http://10.77.0.1:8000/health",
+        "curl -u admin http://10.77.0.1:8000/health",
+        "sshpass -p $SSHPASS ssh b",
+        "sshpass -e ssh -p 2222 b; login as: root -p",
+        "mkdir -p /data/models; ps -p 4711",
+        "ss -tulpen; journalctl -p warning -u docker.service",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -140,6 +175,57 @@ def test_what_is_no_secret_stays(text: str) -> None:
     redactor.learn(text)
     assert redactor.text(text) == text
     assert redactor.taken_out() == ()
+
+
+#: An argument list, and the same one with its password hidden; {s} is the password.
+COMMANDS = (
+    ("sshpass", "-p", "{s}", "ssh", "-p", "2222", "b"),
+    ("sudo", "-n", "/usr/bin/sshpass", "-p{s}", "ssh", "b"),
+    ("curl", "-s", "-u", "admin:{s}", "http://10.77.0.1/"),
+    ("curl", "-uadmin:{s}", "http://10.77.0.1/"),
+    ("curl", "--user", "admin:{s}"),
+    ("docker", "login", "-u", "me", "-p", "{s}", "registry.example"),
+    ("docker", "--debug", "login", "-p={s}"),
+    ("skopeo", "copy", "--dest-creds", "me:{s}", "a", "b"),
+    ("mysql", "-u", "root", "-p{s}", "metrics"),
+    ("mariadb-dump", "-p{s}", "metrics"),
+    ("redis-cli", "-a", "{s}", "ping"),
+    ("ipmitool", "-U", "ADMIN", "-P", "{s}", "chassis", "status"),
+    ("openssl", "rsa", "-passin", "pass:{s}"),
+)
+
+
+@given(ODD | st.text(ALNUM + " ,'\"!$%", min_size=1, max_size=7).map(lambda s: f"x{s}y"), st.sampled_from(COMMANDS))
+def test_a_password_in_an_argument_list_is_hidden_and_nothing_else(secret: str, command: tuple[str, ...]) -> None:
+    words = [word.format(s=secret) for word in command]
+    redactor = Redactor(key=KEY)
+    learn_document(redactor, {"argv": words})
+    assert redact_document(redactor, {"argv": words}) == {"argv": [word.format(s="hidden-1") for word in command]}
+
+
+@given(ODD, st.sampled_from(COMMANDS), st.sampled_from([" ", "\x00", json.dumps]))
+def test_a_password_on_a_command_line_is_hidden_in_its_place(
+    secret: str, command: tuple[str, ...], join: object
+) -> None:
+    words = [word.format(s=secret) for word in command]
+    text = json.dumps(words) if callable(join) else str(join).join(words)
+    shown = Redactor(key=KEY).text(text)
+    assert secret not in shown
+    assert words[0] in shown
+
+
+@given(st.lists(st.sampled_from([*(w for c in COMMANDS for w in c), "8000:8000", "-p", "--user"]), max_size=12))
+def test_lists_keep_their_length_and_hiding_twice_changes_nothing(words: list[str]) -> None:
+    once = redact_document(Redactor(key=KEY), [word.format(s="ab-12345678") for word in words])
+    assert len(once) == len(words)
+    assert redact_document(Redactor(key=KEY), once) == once
+
+
+@pytest.mark.parametrize("word", ["curl ", "docker login ", "sshpass -p", "mysql -", "curl -u a", 'curl "', "curl\x00"])
+def test_many_commands_take_no_time(word: str) -> None:
+    began = time.process_time()
+    Redactor(key=KEY).text(word * 5_000)
+    assert time.process_time() - began < 10
 
 
 def test_the_same_secret_is_the_same_and_another_is_another() -> None:

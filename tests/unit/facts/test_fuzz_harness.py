@@ -198,4 +198,4 @@ def test_a_program_that_prints_without_end_is_ended_in_time() -> None:
 def test_both_outputs_and_the_exit_code_of_a_program_come_back() -> None:
     code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
     answer = collector.run_command({"argv": [sys.executable, "-c", code], "root": False, "timeout_s": 20}, sudo=False)
-    assert answer == {"rc": 3, "stdout": "out\n", "stderr": "err\n"}
+    assert answer == {"rc": 3, "stdout": "out\n", "stderr": "err\n", "cut": False}

@@ -482,7 +482,29 @@ SSHD = sshd.MAIN
     ],
 )
 def test_the_ssh_server(files: dict[str, str], passwords: bool, root: str) -> None:
-    assert sshd.parse_sshd(files) == sshd.SshdFacts(passwords=passwords, root_login=root)
+    found = sshd.parse_sshd(files)
+    assert found is not None
+    assert (found.passwords, found.root_login) == (passwords, root)
+
+
+@pytest.mark.parametrize(
+    ("text_", "prompts"),
+    [
+        ("", False),
+        ("UsePAM yes\n", True),
+        ("UsePAM yes\nKbdInteractiveAuthentication no\n", False),
+        ("UsePAM yes\nChallengeResponseAuthentication no\n", False),
+        ("UsePAM yes\nKbdInteractiveAuthentication yes\nChallengeResponseAuthentication no\n", True),
+        ("UsePAM yes\nChallengeResponseAuthentication no\nKbdInteractiveAuthentication yes\n", False),
+        ("PasswordAuthentication no\nKbdInteractiveAuthentication yes\nUsePAM yes\n", True),
+        ("PasswordAuthentication no\nKbdInteractiveAuthentication yes\nUsePAM no\n", False),
+        ("PasswordAuthentication no\nKbdInteractiveAuthentication yes\n", False),
+    ],
+)
+def test_passwords_by_keyboard_interactive(text_: str, prompts: bool) -> None:
+    found = sshd.parse_sshd({SSHD: text_})
+    assert found is not None
+    assert found.prompts is prompts
 
 
 def test_an_ssh_server_whose_main_file_was_not_read_is_unknown() -> None:

@@ -171,6 +171,18 @@ def test_the_kernels_log_is_whole_only_with_the_first_line_of_the_boot() -> None
     assert (found.whole, found.nic_gone) == (True, ("0000:01:00.0",))
 
 
+def test_a_kernel_log_that_was_cut_is_not_whole() -> None:
+    begin = "Linux version 6.17.0-1014-nvidia (build)\n"
+    lines = begin + text("dmesg/mlx5-probe-ok.txt")
+    for cut, whole in ((True, False), (False, True)):
+        told = reading(ProbeResult(id="kernel.nic", rc=0, stdout=lines, cut=cut))
+        assert read_kernel_log(told).whole is whole  # type: ignore[union-attr]
+    # An older recording tells nothing but the size.
+    long = begin + "x" * ((1 << 20) - len(begin))
+    assert read_kernel_log(kernel(0, long)).whole is False  # type: ignore[union-attr]
+    assert read_kernel_log(kernel(0, long[:-1])).whole is True  # type: ignore[union-attr]
+
+
 def test_a_kernel_log_without_a_line_is_not_one_that_could_not_be_read() -> None:
     nothing = read_kernel_log(kernel(1))
     assert nothing is not None

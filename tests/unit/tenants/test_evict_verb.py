@@ -161,6 +161,13 @@ def test_a_failure_says_what_the_node_said_and_how_to_go_back(run: Callable[...,
     assert report.left
 
 
+def test_a_failure_under_check_has_stopped_nobody(run: Callable[..., Report], nodes: Played) -> None:
+    nodes.failure = "connection timed out"
+    report = run("container:comfyui", check=True)
+    assert (report.verdict, report.exit_code, report.left, report.next_step) == ("failed", 3, (), None)
+    assert report.message.startswith("nothing was changed: ")
+
+
 def test_the_transaction_gets_each_outcome_once(loaded: LoadedSite, nodes: Played) -> None:
     recorder = Recorder("deploy", "desk", lambda _line: None)
     done = evict(loaded, recorder, nodes.tenants, "run-1")

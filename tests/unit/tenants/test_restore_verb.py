@@ -211,6 +211,14 @@ def test_a_lost_node_is_incomplete_not_done(run: Callable[..., Report], nodes: P
     assert "worker: connection timed out" in report.message
 
 
+def test_a_node_that_is_lost_under_check_has_nothing_half_done(run: Callable[..., Report], nodes: Played) -> None:
+    nodes.failure = "connection timed out"
+    report = run(check=True)
+    assert (report.verdict, report.exit_code, report.left, report.next_step) == ("failed", 3, (), None)
+    assert report.message.startswith("nothing was changed: ")
+    assert "worker: connection timed out" in report.message
+
+
 def test_check_changes_nothing(run: Callable[..., Report], nodes: Played) -> None:
     def never(plan: str) -> None:
         raise AssertionError(plan)

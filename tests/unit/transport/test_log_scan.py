@@ -86,6 +86,48 @@ def test_lines_that_both_readings_saw_count_once(tmp_path: Path) -> None:
     assert found["marks"]["dead"]["count"] == 20_000
 
 
+def test_a_block_that_the_time_ended_in_counts_only_when_it_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(10_000))
+    monkeypatch.setattr(collector.time, "monotonic", lambda: float(next(ticks)))
+    looked, block = collector.Scan([list(m) for m in MARKS], 6), stamped(9, "engine born").encode()
+    assert looked.take(block, "", 5.0) is False
+    assert (looked.found, looked.last) == ({}, "")
+    looked.begin()
+    assert looked.take(block, looked.last, float("inf"))
+    assert looked.found["born"]["count"] == 9
+
+
+def test_a_line_of_many_blocks_counts_once_and_keeps_its_time(tmp_path: Path) -> None:
+    log, filler = tmp_path / "log", "x" * (5 << 19)
+    words = "engine born "
+    log.write_text(f"1795464000.5 {words}{filler}{words}{filler}{words}\n1795464001.5 {words}\n")
+    found = document(scan(["cat", str(log)], tail_argv=("cat", str(log)), max_bytes=4 << 20, timeout_s=20))
+    assert found["cut"] == "size"
+    assert found["reached"].startswith("1795464000.5 ")
+    seen = found["marks"]["born"]
+    assert seen["count"] == 2
+    assert [line[:13] for line in (*seen["first"], *seen["last"])] == ["1795464000.5 ", "1795464001.5 "]
+
+
+def test_nothing_more_to_read_leaves_the_end_as_it_was() -> None:
+    looked = collector.Scan([list(m) for m in MARKS], 6)
+    looked.take(b"1795464000.5 engine born\n", "", float("inf"))
+    looked.take(b"", "", float("inf"))
+    assert looked.last == "1795464000.5 engine born"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([b"engine dead at 1", b"engine born", b"", b"x" * 5000])), st.integers(1, 40))
+def test_lines_may_go_on_in_the_next_block(lines: list[bytes], step: int) -> None:
+    data = b"".join(b"T%06d " % i + line + b"\n" for i, line in enumerate(lines))
+    pieces = collector.Scan([list(m) for m in MARKS], 6)
+    for at in range(0, len(data), step):
+        pieces.take(data[at : at + step], "", float("inf"))
+    counted = {name: seen["count"] for name, seen in pieces.found.items()}
+    wanted = {"dead": lines.count(b"engine dead at 1"), "born": lines.count(b"engine born")}
+    assert counted == {name: count for name, count in wanted.items() if count}
+
+
 def test_what_does_not_end_is_cut_by_time() -> None:
     found = document(
         scan([sys.executable, "-uc", "import time\nprint('t engine born')\ntime.sleep(30)"], timeout_s=1.5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,13 @@ from dspark_ops.cli.doctor import doctor
 from dspark_ops.config.models import ROLES, Role
 from dspark_ops.doctor.incident import run as run_module
 from dspark_ops.doctor.incident.gather import probes
-from dspark_ops.doctor.incident.run import parse_since
+from dspark_ops.doctor.incident.run import incident_of, parse_since
 from dspark_ops.doctor.recording.writing import Recorded, write
 from dspark_ops.errors import ConfigError
 from dspark_ops.facts.snapshot import pair_from
 from dspark_ops.transport.base import LogScan, NodeReading, Probe
 from dspark_ops.transport.readonly import assert_read_only
-from tests.unit.doctor.incident.stories import Told, reading
+from tests.unit.doctor.incident.stories import LINES, Told, reading
 from tests.unit.doctor.incident.test_drills import drill
 from tests.unit.doctor.pair_fixture import CHECKS, load_case_site
 
@@ -46,6 +48,21 @@ def test_kept_logs_are_judged_without_a_site(tmp_path: Path, capsys: pytest.Capt
     assert document["cause"]["check"] == "boot.shard_whole"
 
 
+def test_the_logs_of_an_evidence_archive_are_judged_as_they_lie_in_it(tmp_path: Path) -> None:
+    """Its kernel logs are written for people, with a zone in the stamp: an hour apart from UTC here."""
+    fatal = "(EngineCore pid=9) ERROR EngineCore encountered a fatal error."
+    for role in ROLES:
+        (tmp_path / role).mkdir()
+        (tmp_path / role / "rank.log").write_text(f"2026-11-23T20:00:05.000000000Z {fatal}\n")
+    line = LINES["xid"]
+    (tmp_path / "worker/kernel.log").write_text(f"2026-11-23T21:00:00.250000+0100 spark-b kernel: {line}\n")
+    report = incident_of(tmp_path)
+    assert report.cause is not None
+    assert (report.cause.signature, report.cause.nodes) == ("xid", ("worker",))
+    assert report.cause.at_s == datetime(2026, 11, 23, 20, 0, 0, 250_000, tzinfo=UTC).timestamp()
+    assert {s.name for s in report.sources if s.problem is None and s.node == "worker"} == {"engine", "kernel"}
+
+
 def test_both_nodes_are_read_once_and_no_older_than_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,8 +81,33 @@ def test_both_nodes_are_read_once_and_no_older_than_asked(
     assert code == 0, "what is older than that is left out"
     assert len(asked) == 2
     words = [word for probe in asked[1] if isinstance(probe, LogScan) for word in probe.argv]
-    assert "7201s" in words
-    assert "--since=-7201s" in words
+    # A node's now comes after this one's: what the login takes must not be missing at the beginning.
+    assert "7260s" in words
+    assert "--since=-7260s" in words
+
+
+@pytest.mark.parametrize("since", ["36500d", "1926-01-01", "1969-12-31T23:00:00+00:00", "1970-01-01"])
+def test_nothing_is_asked_for_before_there_was_a_clock(
+    since: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Probe, ...]] = []
+
+    def read(site: object, wanted: tuple[Probe, ...], *, timeout_s: float) -> dict[str, Any]:
+        asked.append(wanted)
+        return {role: reading(role, Told()) for role in ROLES}
+
+    monkeypatch.setattr(run_module, "read_pair", read)
+    call(capsys, site=CHECKS / "site.yml", since=since)
+    ages = [
+        word
+        for probe in asked[0]
+        if isinstance(probe, LogScan)
+        for word in probe.argv
+        if re.match(r"--since=-\d", word)
+    ]
+    seconds = {int(word.removeprefix("--since=-").removesuffix("s")) for word in ages}
+    assert len(ages) == 2
+    assert all(0 < age <= datetime.now(UTC).timestamp() for age in seconds)
 
 
 def test_the_options_need_each_other(tmp_path: Path) -> None:
@@ -86,6 +128,20 @@ def test_the_options_need_each_other(tmp_path: Path) -> None:
 )
 def test_since(text: str, wanted: datetime) -> None:
     assert parse_since(text, NOW) == wanted
+
+
+def test_since_as_a_time_of_day_is_of_the_zone_of_its_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        # On 25 October 2026 at 3 o'clock the clocks went back an hour; 23:30 of the day before is of summer time.
+        moment = datetime(2026, 10, 25, 9, 0, tzinfo=UTC)
+        assert parse_since("23:30", moment) == datetime(2026, 10, 24, 21, 30, tzinfo=UTC)
+        assert parse_since("09:30", moment) == datetime(2026, 10, 25, 8, 30, tzinfo=UTC)
+        assert parse_since("01:30", moment) == datetime(2026, 10, 24, 23, 30, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_since_as_a_time_of_day_is_the_last_one() -> None:

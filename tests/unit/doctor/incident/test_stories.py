@@ -13,6 +13,7 @@ from tests.unit.doctor.incident.stories import ZERO, Told, reading, tell
 GONE = (0.4, "peer_closed"), (0.5, "engine_fatal"), (0.6, "engine_dead")
 UP = (-50.0, "engine_begins"), (-10.0, "api_ready")
 JOINED = ((-50.0, "rank_begins"),)
+RANK_ID = "c" * 64
 
 
 def test_the_kernel_kills_the_worker_for_want_of_memory() -> None:
@@ -199,7 +200,40 @@ def test_only_echoes_is_not_known() -> None:
     )
     assert (report.verdict, report.exit_code, report.cause, report.nearest) == ("not-known", 3, None, None)
     assert "only lines that follow from something else" in report.message
+    assert report.first_sign is not None
+    assert (report.first_sign.node, report.first_sign.signature) == ("worker", "shm_cancelled")
+    assert report.first_sign.means in report.message
     assert "the other rank's process is gone" in render(report), "the timeline is there all the same"
+
+
+def exit_seen(container: str) -> str:
+    """dockerd's line of the end of a container."""
+    words = 'level=info msg="ignoring event" container={} module=libcontainerd topic=/tasks/delete'
+    return f'spark-head dockerd[129]: {words.format(container)} type="*events.TaskDelete"'
+
+
+def test_the_end_of_another_container_is_no_sign_of_a_failure() -> None:
+    report = tell(Told(engine=[*UP], journal=[(0.5, exit_seen("b" * 64))]), Told(engine=[*JOINED]))
+    assert (report.verdict, report.exit_code) == ("nothing", 0)
+    own = tell(Told(engine=[*UP], journal=[(0.5, exit_seen(RANK_ID))]), Told(engine=[*JOINED]))
+    assert (own.verdict, own.exit_code) == ("not-known", 3)
+
+
+def test_what_a_node_suffered_before_a_start_that_came_to_its_end_is_another_incident() -> None:
+    suffered = [(-200.0, "docker_ended")]
+    started = Told(engine=[(-50, "engine_begins"), (-5, "api_ready"), (900, "engine_dead")], journal=suffered)
+    assert tell(started, Told(engine=[*JOINED])).cause is None
+    failed = Told(engine=[(-50, "engine_begins"), (-5, "engine_dead")], journal=suffered)
+    cause = tell(failed, Told(engine=[*JOINED])).cause
+    assert cause is not None
+    assert cause.check == "host.docker_engine"
+
+
+def test_logins_fill_no_screen() -> None:
+    logins = [(float(second), "login") for second in range(0, 200, 2)]
+    report = tell(Told(engine=[*UP, *GONE], journal=logins), Told(engine=[*JOINED], journal=logins))
+    assert "somebody logged in" not in render(report)
+    assert "somebody logged in" in render(report, verbose=True)
 
 
 def test_a_wait_in_vain_is_the_nearest_sign_and_no_cause() -> None:
@@ -254,6 +288,31 @@ def test_a_pair_that_was_stopped_is_no_incident() -> None:
         Told(engine=[*JOINED, (1.5, "peer_reset")], end=(5.0, 0, False, True)),
     )
     assert (report.verdict, report.message) == ("nothing", "no incident: the pair was asked to stop")
+
+
+@pytest.mark.parametrize("worker", [Told(reachable=False), Told(unread=["engine"]), Told(cut_at_s={"engine": 0.0})])
+def test_a_stop_says_nothing_of_a_rank_whose_log_was_not_read(worker: Told) -> None:
+    report = tell(Told(engine=[*UP, (0.0, "stop_asked"), (1.0, "no_new_futures")], end=(3.0, 0, False, True)), worker)
+    assert (report.verdict, report.exit_code) == ("indeterminate", 3)
+    assert report.message.startswith("the pair was asked to stop; ")
+    assert "engine log of the worker" in report.message
+
+
+@pytest.mark.parametrize(("begins_s", "stopped"), [(None, True), (-200.0, True), (30.0, False)])
+def test_a_stop_does_not_excuse_what_came_after_the_next_start(begins_s: float | None, stopped: bool) -> None:
+    again = [] if begins_s is None else [(begins_s, "engine_begins")]
+    report = tell(
+        Told(engine=[*UP, (0.0, "stop_asked"), *again, (60.0, "peer_closed"), (60.1, "engine_dead")], began_s=-300.0),
+        Told(engine=[*JOINED], began_s=-300.0),
+    )
+    assert (report.verdict, report.exit_code) == (("nothing", 0) if stopped else ("not-known", 3))
+
+
+@pytest.mark.parametrize("apart_s", [-0.01, 0.0, 0.01])
+def test_two_that_could_each_follow_from_the_other_still_have_a_first(apart_s: float) -> None:
+    report = tell(Told(engine=[*UP, (apart_s, "nccl_retry")]), Told(engine=[*JOINED], end=(0.0, 137, False, False)))
+    assert report.cause is not None
+    assert (report.cause.signature, report.cause.nodes) == ("container_killed", ("worker",))
 
 
 def test_what_only_slows_the_pair_down_is_no_cause_of_its_death() -> None:
@@ -316,6 +375,33 @@ def test_a_kernel_log_that_begins_later_than_the_failure_is_no_witness() -> None
     early, late = found.values()
     assert (early.confidence, late.confidence) == ("medium", "low")
     assert "the kernel log of the worker was read from a later time on" in late.because[-1]
+
+
+def test_a_rank_log_that_was_read_from_a_later_time_on_is_no_witness() -> None:
+    told = {"head": Told(engine=[*UP, (0.0, "index_assert")]), "worker": Told(engine=[*JOINED])}
+    readings = {role: reading(role, told[role]) for role in ROLES}
+    causes = []
+    for begin_s in (None, ZERO.timestamp() - 1000, ZERO.timestamp() - 100):
+        cause = report_on(case_of(readings, engine_begin_s=begin_s), None, taken_at=ZERO).cause
+        assert cause is not None
+        causes.append(cause)
+    assert [any("read from a later time on" in why for why in cause.because) for cause in causes] == [
+        False,
+        False,
+        True,
+    ]
+    assert causes[0].confidence == causes[1].confidence != causes[2].confidence
+
+
+def test_a_line_whose_forerunners_were_left_out_may_have_begun_earlier() -> None:
+    few = tell(Told(engine=[*UP, *((float(i), "index_assert") for i in range(40))]), Told(engine=[*JOINED]))
+    old = [(-9000.0 + i, "index_assert") for i in range(20)]
+    many = tell(Told(engine=[*old, *UP, *((float(i), "index_assert") for i in range(40))]), Told(engine=[*JOINED]))
+    assert few.cause is not None
+    assert many.cause is not None
+    assert (few.cause.at_s, many.cause.at_s) == (ZERO.timestamp(), ZERO.timestamp() + 20)
+    assert "lines like it, just before it, were not brought back" in many.cause.because[-1]
+    assert (few.cause.confidence, many.cause.confidence) == ("high", "medium")
 
 
 def test_a_kernel_that_said_nothing_in_a_week_was_not_read() -> None:
