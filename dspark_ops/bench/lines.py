@@ -19,7 +19,8 @@ DEFINITIONS: dict[str, str] = {
     "TTFT": "T0 to the first chunk with content, reasoning or a tool-call delta; a role-only chunk does not count",
     "n": "usage.completion_tokens of the last usage the server sent; without it the sample is invalid, never estimated",
     "n1": "tokens in the first such chunk, by the server's running usage or token ids; unknown: no rate, only a bound",
-    "decode tok/s": "(n - n1) / (t_last - t_first), of one stream",
+    "decode tok/s": "(n up to the last chunk with text - n1) / (t_last - t_first), of one stream; n where no running "
+    "usage tells the former",
     "decode rate at most": "(n - 1) / (t_last - t_first) where n1 is unknown: the rate is not above it",
     "TPOT": "the inverse of decode tok/s: without the time to the first token",
     "step interval": "time between two chunks of a stream; with speculative decoding one step gives several tokens",

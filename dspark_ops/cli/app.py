@@ -49,6 +49,8 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "app",
         "Others on the GPU or with large memory: list, evict, restore, forget.",
     ),
+    "gate": ("dspark_ops.cli.gate", "app", "Does the served model garble? Cold, concurrent, with the bound in words."),
+    "bench": ("dspark_ops.cli.bench", "app", "How fast is it? By class of content, with intervals."),
     "monitor": ("dspark_ops.cli.monitor", "app", "The doctor on a timer of this machine, as metrics."),
     "lab": ("dspark_ops.cli.lab", "app", "The rehearsal pair: two virtual Sparks on this machine."),
 }

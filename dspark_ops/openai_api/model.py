@@ -143,11 +143,17 @@ class Answer(Record):
 
     @property
     def decode_rate(self) -> float | None:
-        """(n - n1) / (last - first), tokens per second; None where n, n1 or two distinct times are missing."""
+        """Tokens after the first chunk, per second from the first chunk to the last; None where a count or time lacks.
+
+        The end-of-text token comes with the finish reason and carries no text, so it is counted only where nothing
+        tells how many tokens the last chunk with text had reached.
+        """
         if self.n is None or self.n1 is None or self.first_s is None or self.last_s is None:
             return None
+        reached = self.chunks[-1].tokens if self.chunks else None
+        count = (self.n if reached is None else reached) - self.n1
         seconds = self.last_s - self.first_s
-        return (self.n - self.n1) / seconds if seconds > 0 and self.n > self.n1 else None
+        return count / seconds if seconds > 0 and count > 0 else None
 
 
 class EngineCounters(Record):
