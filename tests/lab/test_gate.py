@@ -55,6 +55,7 @@ def test_smoke_passes_as_the_profile_knows_its_model(serving: Operator, tmp_path
     assert {one["kind"] for one in judged} == {"known-text"}
 
 
+@pytest.mark.soak
 def test_smoke_passes_with_tool_calls(serving: Operator, tmp_path: Path) -> None:
     done = serving.run("gate smoke", "--json", "--out", str(tmp_path / "gate"), *CALLS)
     assert_passed(done)
@@ -73,6 +74,7 @@ def test_a_call_that_is_not_the_models_does_not_pass(serving: Operator, tmp_path
     assert failed == ["known-call"] * 3, judged
 
 
+@pytest.mark.soak
 def test_tool_calls_are_whole_streamed_and_unary_and_in_a_burst(serving: Operator, tmp_path: Path) -> None:
     folder = tmp_path / "gate"
     # A little of what certifies: one burst as wide as the engine's batch, four calls in each mode.
@@ -114,6 +116,7 @@ def assert_deployed_with_gate(operator: Operator, *words: str) -> None:
     assert gate_kept(operator, release) == "passed"
 
 
+@pytest.mark.soak
 def test_a_deploy_passes_the_gate_that_is_built_in(serving: Operator) -> None:
     assert_deployed_with_gate(serving, "--set", "gate.builtin=smoke")
 

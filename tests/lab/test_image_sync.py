@@ -207,6 +207,7 @@ def test_a_change_to_the_plugin_alone_moves_its_layer_alone(operator: Operator, 
     assert image.layer_bytes * 10 < whole
 
 
+@pytest.mark.soak
 def test_a_layer_of_200_mb_goes_over_the_rail_and_not_over_the_lan(operator: Operator, base: Image) -> None:
     measured(operator, build(operator, base.reference, 200))
 

@@ -195,6 +195,7 @@ def test_nothing_gets_out_of_a_vm_but_over_its_cables(vm_pair: RehearsalPair) ->
         assert vm_pair.run(HEAD, "\n".join([*tries, "true"])) == ""
 
 
+@pytest.mark.soak
 def test_a_second_up_changes_nothing_and_a_killed_vm_comes_back(vm_pair: RehearsalPair, timed: Timed) -> None:
     kept = vm_pair.run(HEAD, "cat /proc/uptime").split(".")[0]
     assert lab.up().changed == ()
