@@ -127,7 +127,8 @@ def _other_conditions(side: Side, header: Header) -> tuple[Literal["yes", "no", 
         return "unknown", ("nobody told what the server runs on (--site or --hardware)",)
     if hardware != PAIR:
         return "no", (f"other hardware: {hardware}, the article's is {PAIR}",)
-    depth = next((round(b.speculation.depth) for run in side.runs for b in run.blocks if b.speculation), None)
+    mine = (b.speculation for run in side.runs for b in run.blocks if b.arm == side.arm and b.state != "void")
+    depth = next((round(speculation.depth) for speculation in mine if speculation is not None), None)
     if depth is not None and depth != 3:
         return "yes", (f"ours drafts {depth} tokens a step, the article's 3",)
     return "yes", ()

@@ -31,14 +31,14 @@ class Clock:
 
 @dataclass
 class Asker:
-    """Sends what a plan asks for. apis and models: by arm. last_answer_s: when an answer last came."""
+    """Sends what a plan asks for. apis and models: by arm. last_answer_s: when an answer last came, by arm."""
 
     plan: BenchPlan
     writer: RunWriter
     clock: Clock
     apis: dict[str, Api] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
-    last_answer_s: float = 0.0
+    last_answer_s: dict[str, float] = field(default_factory=dict)
     _salts: int = 0
 
     def left_s(self) -> float:
@@ -122,5 +122,5 @@ class Asker:
             extra=self.plan.extra,
         )
         answer = await self.apis[arm].chat(request, timeout_s=timeout_s or self.plan.timeout_s)
-        self.last_answer_s = self.clock.now()
+        self.last_answer_s[arm] = self.clock.now()
         return answer

@@ -10,10 +10,10 @@ from pydantic import ConfigDict, Field
 from dspark_ops import __version__
 from dspark_ops.bench.article import hardware_of
 from dspark_ops.bench.records import Block, Run
-from dspark_ops.bench.report import FileOf
+from dspark_ops.bench.report import FileOf, measured_alike
 from dspark_ops.bench.sides import HEADLINE_MIX, Headline, Place, Side, headline, headline_place
 from dspark_ops.bench.statistics import LEAST_BOOTS, Clusters, Interval, Share, Unit, interval, ratio, share
-from dspark_ops.bench.summary import Cell, cell_of
+from dspark_ops.bench.summary import Cell, cell_of, told
 from dspark_ops.errors import NoVerdictError
 from dspark_ops.openai_api.model import Record
 
@@ -157,9 +157,13 @@ def _compared(
 ) -> Comparison:
     by: Unit = "boot" if a.unit == b.unit == "boot" else "prompt"
     places = [place for place in a.places if place in b.places]
-    # Both sides were asked the same where they share prompts; boots are never the same on both.
-    shared = {one.prompt for one in a.measured} & {one.prompt for one in b.measured}
-    paired = by == "prompt" and bool(shared)
+    # Both sides were asked the same where they share prompts everywhere: a class of fixed texts may share some of two
+    # runs that share nothing else. Boots are never the same on both.
+    paired = (
+        by == "prompt"
+        and bool(places)
+        and all({one.prompt for one in a.at(place)} & {one.prompt for one in b.at(place)} for place in places)
+    )
     head_a, head_b = headline(a, seed=seed), headline(b, seed=seed)
     why = tuple(dict.fromkeys(f"{side.name}: {r}" for side, h in ((a, head_a), (b, head_b)) for r in h.why_not))
     times = None
@@ -262,8 +266,9 @@ def _goodput(side: Side, place: Place) -> float | None:
     here = side.at(place)
     blocks = {(one.run, one.sample.block) for one in here}
     wall_s = sum(b.wall_s for i, run in enumerate(side.runs) for b in run.blocks if (i, b.index) in blocks)
-    tokens = sum(one.sample.n or 0 for one in here if one.sample.outcome == "valid" and one.sample.correct)
-    return tokens / wall_s if wall_s > 0 else None
+    valid = [one.sample for one in here if one.sample.outcome == "valid"]
+    tokens = sum(sample.n or 0 for sample in valid if sample.correct)
+    return tokens / wall_s if wall_s > 0 and told(valid) else None
 
 
 def _failed(side: Side, place: Place) -> Share | None:
@@ -321,6 +326,9 @@ def _notes(a: Side, b: Side, order: str, paired: bool) -> Iterable[str]:
         yield "measured at different times: what changed of the machine meanwhile counts as a difference of the servers"
     if not paired and not (a.unit == b.unit == "boot"):
         yield "the two were not asked the same prompts"
+    for side in (a, b):
+        if len({measured_alike(side, run) for run in side.runs}) > 1:
+            yield f"the runs of {side.name} are not of one server measured in one way: what differs is in its figure"
     boots = min(len({boot for boot in side.boots if boot is not None}) for side in (a, b))
     if boots < LEAST_BOOTS:
         yield (

@@ -216,8 +216,14 @@ def _look_at_cache(
             unchecked.append(f"neither counters nor answers say whether the prompts were {plan.cache}")
         return
     failed = len(samples) - len(whole)
-    if plan.cache == "cold" and hits > told and not failed:
-        void.append(f"cold, and the prefix cache had {hits:g} hits, of which the answers tell {told}")
+    if plan.cache == "cold" and hits > told:
+        # What a request that failed had from the cache no answer tells: at most its prompt, as long as the longest.
+        most = failed * max((sample.prompt_tokens or 0 for sample in whole), default=0)
+        text = f"cold, and the prefix cache had {hits:g} hits, of which the answers tell {told}"
+        if hits - told > most:
+            void.append(text)
+        else:
+            unchecked.append(f"{text}: whether the rest are of the {failed} that failed is not known")
     if plan.cache == "warm" and silent:
         needed = WARM_SHARE * sum(sample.prompt_tokens or 0 for sample in silent)
         if hits - told < needed:

@@ -71,7 +71,9 @@ class Run(Record):
     def partial_reason(self) -> str | None:
         """Why it is partial, for people; None: it is whole."""
         if self.end is None:
-            return f"interrupted after {len(self.blocks)} blocks: the file has no end"
+            count = len(self.blocks)
+            when = f"after {count} whole block{'s' * (count != 1)}" if count else "before its first block was whole"
+            return f"interrupted {when}: the file has no end"
         if self.end.reason != "done":
             return (
                 f"its budget of {self.header.plan.budget_s:g} s was over after {self.end.blocks_run} of "

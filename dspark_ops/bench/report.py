@@ -10,12 +10,12 @@ from typing import Literal
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from dspark_ops import __version__
-from dspark_ops.bench.article import ArticleLine, against_article
+from dspark_ops.bench.article import ArticleLine, against_article, hardware_of
 from dspark_ops.bench.foreign import ForeignRun, looks_foreign, read_foreign
 from dspark_ops.bench.records import DEFINITIONS, Header, Run, WarmUp, read_run
-from dspark_ops.bench.sides import Headline, Place, Side, headline, sides_of
+from dspark_ops.bench.sides import Headline, Place, Side, headline, place_of, sides_of
 from dspark_ops.bench.statistics import LEAST_BOOTS, Clusters, Interval, Share, interval, share
-from dspark_ops.bench.summary import CellSummary
+from dspark_ops.bench.summary import CellSummary, cell_of
 from dspark_ops.errors import ConfigError, NoVerdictError
 from dspark_ops.openai_api.model import Record
 
@@ -146,7 +146,9 @@ def bench_report(paths: Sequence[Path], *, seed: int = 0) -> BenchReport:
         else:
             whole.append(found)
             runs.append(run_report(found, file, seed=seed))
-    if len({report.file.sha256 for report in runs}) < len(runs):
+    # Files that were cut within their header are alike, and count for nothing.
+    counted = [report.file.sha256 for report in runs if report.header is not None]
+    if len(set(counted)) < len(counted):
         raise NoVerdictError("the same file is given twice; it would count twice")
     return BenchReport(runs=tuple(runs), foreign=tuple(foreign), pooled=_pooled(whole, seed))
 
@@ -167,7 +169,7 @@ def run_report(run: Run, file: FileOf, *, seed: int = 0) -> RunReport:
                 index=block.index,
                 state=block.state,
                 arm=block.arm,
-                place=_place_words(block.content_class, block.concurrency, block.cache, block.load),
+                place=place_of(cell_of(block)).words,
                 requests=block.requests,
                 reasons=block.reasons,
             )
@@ -212,15 +214,15 @@ def _arm(side: Side, header: Header, seed: int) -> ArmReport:
 
 
 def _pooled(runs: Sequence[Run], seed: int) -> tuple[PooledReport, ...]:
-    """The headline over all files, where they are of one model and at least three boots."""
+    """The headline over all files, where they are of one server under one plan and at least three boots."""
     found = []
     for side in sides_of(runs) if len(runs) >= LEAST_BOOTS else ():
-        models = {side.server(run).model for run in side.runs}
-        if side.unit == "boot" and len(models) == 1:
+        alike = {measured_alike(side, run) for run in side.runs}
+        if side.unit == "boot" and len(alike) == 1:
             found.append(
                 PooledReport(
                     arm=side.arm,
-                    model=next(iter(models)),
+                    model=side.server(side.runs[0]).model,
                     files=tuple(Path(run.path).name for run in side.runs),
                     boots=len(set(side.boots)),
                     headline=headline(side, seed=seed),
@@ -229,6 +231,8 @@ def _pooled(runs: Sequence[Run], seed: int) -> tuple[PooledReport, ...]:
     return tuple(found)
 
 
-def _place_words(content_class: str, concurrency: int, cache: str, load: str) -> str:
-    streams = "open loop" if load == "open" else f"{concurrency} stream{'s' * (concurrency > 1)}"
-    return f"{content_class}, {streams}, {cache}"
+def measured_alike(side: Side, run: Run) -> str:
+    """What must be the same of boots that are one server: all that is known of it but its boot, and what was asked."""
+    plan = run.header.plan
+    asked = plan.model_dump_json(include={"temperature", "top_p", "extra", "max_tokens", "preamble_tokens"})
+    return f"{side.server(run).model_dump_json(exclude={'boot'})} {hardware_of(run.header, side.arm)} {asked}"

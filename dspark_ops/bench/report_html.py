@@ -12,7 +12,16 @@ from markupsafe import Markup
 from dspark_ops.bench.plots import for_run
 from dspark_ops.bench.records import Run
 from dspark_ops.bench.report import BenchReport, RunReport, load
-from dspark_ops.bench.report_text import LIKE, amount, caveats, conditions, headline_words, share_text
+from dspark_ops.bench.report_text import (
+    LIKE,
+    amount,
+    caveats,
+    conditions,
+    dangling,
+    headline_words,
+    left_out,
+    share_text,
+)
 from dspark_ops.errors import NoVerdictError
 from dspark_ops.paths import data_dir
 from dspark_ops.whole_file import replace_file
@@ -38,6 +47,8 @@ def render_html(report: BenchReport, runs: Sequence[Run | None]) -> str:
         share_text=share_text,
         conditions=conditions,
         caveats=caveats,
+        dangling=dangling,
+        left_out=left_out,
         headline_words=headline_words,
         like=LIKE,
     )

@@ -40,7 +40,10 @@ def render_comparison(found: Comparison) -> str:
     lines += [f"differs in {text}" for text in found.differs]
     lines += [f"note: {text}" for text in found.notes]
     if found.pairs_left_out:
-        lines.append(f"note: {found.pairs_left_out} blocks are left out, their counterpart is missing or void")
+        are = "is" if found.pairs_left_out == 1 else "are"
+        lines.append(
+            f"note: {_count(found.pairs_left_out, 'block')} {are} left out: the counterpart is missing or void"
+        )
     lines += ["", *_headline_cut(found), ""]
     rows = [_compared(line) for line in found.lines if not line.predictable]
     lines += _table(("B against A, tok/s a stream", "A", "B", "B / A", "B is", "in all", "failed"), rows)
@@ -118,7 +121,18 @@ def caveats(run: RunReport) -> Iterator[str]:
     if run.header.plan.profile == "quick":
         yield "profile quick: a first look, not a figure to publish"
     if unchecked := sum(block.state == "unchecked" for block in run.blocks):
-        yield f"{unchecked} blocks could not be checked against the engine's counters"
+        yield f"{_count(unchecked, 'block')} could not be checked against the engine's counters"
+
+
+def left_out(found: Headline) -> str:
+    """The answers that were measured and not used."""
+    return f"{_count(found.left_out, 'answer')} left out for a predictable text"
+
+
+def dangling(run: RunReport) -> str:
+    """The answers of a block that the run did not finish."""
+    are = "is" if run.dangling == 1 else "are"
+    return f"{_count(run.dangling, 'answer')} of a block that was not finished {are} not used"
 
 
 def _run(run: RunReport) -> Iterator[str]:
@@ -129,7 +143,7 @@ def _run(run: RunReport) -> Iterator[str]:
     if run.header is None:
         return
     if run.dangling:
-        yield f"PARTIAL: {run.dangling} answers of a block that was not finished are not used"
+        yield f"PARTIAL: {dangling(run)}"
     for name, value in conditions(run):
         yield f"  {name}: {value}"
     yield from (f"  note: {text}" for text in caveats(run))
@@ -185,7 +199,7 @@ def _headline(found: Headline) -> Iterator[str]:
     yield f"headline: {amount(rate)} {headline_words(found)}"
     interval = "no interval" if rate.low is None else f"{rate.level:.0%} interval by bootstrap of whole {rate.by}s"
     yield f"  {interval}, {rate.units} {rate.by}s at least, {rate.n} answers" + (
-        f"; {found.left_out} answers left out, their text is predictable" if found.left_out else ""
+        f"; {left_out(found)}" if found.left_out else ""
     )
 
 
@@ -216,9 +230,9 @@ def _cell_notes(cell: CellReport) -> Iterator[str]:
     elif cell.flagged:
         yield f"  {words}: {cell.flagged} of {f.valid} answers have a predictable text"
     if f.void_blocks:
-        yield f"  {words}: {f.void_blocks} blocks with {f.void_requests} requests are void"
+        yield f"  {words}: void: {_count(f.void_blocks, 'block')} with {_count(f.void_requests, 'request')}"
     if f.unchecked_blocks:
-        yield f"  {words}: {f.unchecked_blocks} blocks could not be checked"
+        yield f"  {words}: {_count(f.unchecked_blocks, 'block')} could not be checked"
     yield from (f"  {words}: invalid: {reason}" for reason in f.invalid_reasons)
     yield from (f"  {words}: failed: {reason}" for reason in f.failures)
 
@@ -284,6 +298,10 @@ def _side_name(side: SideOf) -> str:
 
 def _times(cut: Cut) -> str:
     return amount(cut.times, 3)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _plain(value: float | None, digits: int = 1) -> str:

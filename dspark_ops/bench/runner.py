@@ -102,8 +102,9 @@ class Runner:
                 reason = "budget"
                 break
             self._tell(f"{_name(block)}, {len(block.prompts)} requests", blocks[position:])
-            # Blocks follow each other at once; this is for a machine that was put to sleep in between.
-            if self.clock.now() - self._asker.last_answer_s > self.plan.rewarm_idle_s:
+            # Blocks follow each other at once; this is for a machine that was put to sleep in between, and for the
+            # arm that waited while the other was asked long prompts.
+            if self.clock.now() - self._asker.last_answer_s.get(block.arm, 0.0) > self.plan.rewarm_idle_s:
                 await self._warm(self._arm(block.arm), prompts)
             if not await self._block(block, texts):
                 reason = "budget"
@@ -331,7 +332,7 @@ class Runner:
 
 
 def _name(block: BlockPlan) -> str:
-    streams = "open loop" if block.load == "open" else f"{block.concurrency} streams"
+    streams = "open loop" if block.load == "open" else f"{block.concurrency} stream{'s' * (block.concurrency > 1)}"
     long = f" of {block.prompt_tokens} tokens" if block.prompt_tokens else ""
     arm = f"{block.arm}: " if block.arm else ""
     return f"{arm}{block.content_class}{long}, {streams}, {block.cache}"

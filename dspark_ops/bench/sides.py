@@ -145,17 +145,23 @@ class Side:
         )
 
     def aggregates(self, place: Place) -> Clusters:
-        """All tokens of a block's whole answers / its wall time: one figure for each block."""
+        """All tokens of a block's whole answers / its wall time: one figure for each block.
+
+        A block of which every request failed made 0; one whose answers tell no count is not known and has no figure.
+        """
         tokens: dict[tuple[int, int], int] = {}
+        untold: set[tuple[int, int]] = set()
         for one in self.at(place):
-            if one.sample.outcome != "failed":
-                key = one.run, one.sample.block
-                tokens[key] = tokens.get(key, 0) + (one.sample.n or 0)
+            key = one.run, one.sample.block
+            whole = one.sample.outcome != "failed"
+            tokens[key] = tokens.get(key, 0) + (one.sample.n or 0) * whole
+            if whole and one.sample.n is None:
+                untold.add(key)
         walls = {(i, block.index): block.wall_s for i, run in enumerate(self.runs) for block in run.blocks}
         return Clusters(
             (f"{run}/{block}", n / walls[run, block])
             for (run, block), n in tokens.items()
-            if n and walls[run, block] > 0
+            if walls[run, block] > 0 and (n or (run, block) not in untold)
         )
 
     def flagged(self, place: Place) -> tuple[str, ...]:
@@ -206,7 +212,7 @@ def why_no_rate(side: Side, place: Place) -> str | None:
     here = [one.sample for one in side.at(place)]
     if not here:
         void = sum(cell.void_blocks for cell in side.summaries.get(place, ()))
-        return f"{place.words}: " + (f"all {void} blocks are void" if void else "was not measured")
+        return f"{place.words}: " + (_all_void(void) if void else "was not measured")
     if reasons := side.flagged(place):
         return f"{place.words}: its content is predictable ({'; '.join(reasons)})"
     if side.rates(place, realistic=True).n:
@@ -228,6 +234,10 @@ def sides_of(runs: Sequence[Run]) -> tuple[Side, ...]:
 def _name(runs: Sequence[Run]) -> str:
     models = dict.fromkeys(server.model for run in runs for server in run.header.servers)
     return ", ".join(models)
+
+
+def _all_void(count: int) -> str:
+    return "its one block is void" if count == 1 else f"all {count} blocks are void"
 
 
 def _flagged(sample: Sample) -> bool:

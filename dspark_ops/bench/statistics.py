@@ -142,7 +142,8 @@ def mix(
     drawn = np.asarray(joined(_drawn(parts, statistic, by, np.random.default_rng(seed), draws)))
     if estimate <= 0 or drawn.min() <= 0:
         low, high = _ends(drawn, estimate, units, level, by)
-        return found.model_copy(update={"low": low, "high": high})
+        # A block that made nothing is 0, and none is below.
+        return found.model_copy(update={"low": max(0.0, low) if drawn.min() >= 0 else low, "high": high})
     # What is measured here is above 0, and so are the ends of its interval.
     low, high = _ends(np.log(drawn), math.log(estimate), units, level, by)
     return found.model_copy(update={"low": math.exp(low), "high": math.exp(high)})
@@ -161,7 +162,7 @@ def ratio(
     level: float = LEVEL,
 ) -> Interval | None:
     """second / first, of the rates or of their mixes. paired: the same units are drawn for both, and only those that
-    both have are used; else each side's are drawn by themselves. None: nothing to compare.
+    both have are used; else each side's are drawn by themselves. None: nothing to compare, or a rate of 0.
     """
     if set(first) != set(second):
         return None
@@ -175,6 +176,8 @@ def ratio(
     def rate(parts: Mapping[str, Any]) -> Any:
         return mixed_rate(parts, weights)
 
+    if any(clusters.estimate(statistic) <= 0 for clusters in (*first.values(), *second.values())):
+        return None
     units = min(_units(first, by), _units(second, by))
     estimate = float(
         rate({name: c.estimate(statistic) for name, c in second.items()})
@@ -186,8 +189,10 @@ def ratio(
         return found
     rng = np.random.default_rng(seed)
     again = np.random.default_rng(seed) if paired else rng
-    below = rate(_drawn(first, statistic, by, rng, draws))
-    above = rate(_drawn(second, statistic, by, again, draws))
+    one, other = _drawn(first, statistic, by, rng, draws), _drawn(second, statistic, by, again, draws)
+    if any(drawn.min() <= 0 for drawn in (*one.values(), *other.values())):
+        return found  # a draw of blocks that made nothing: their ratio has no end
+    below, above = rate(one), rate(other)
     # On the scale of logarithms, where A / B and B / A have the same interval.
     low, high = _ends(np.log(above / below), math.log(estimate), units, level, by)
     return found.model_copy(update={"low": math.exp(low), "high": math.exp(high)})

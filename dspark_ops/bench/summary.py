@@ -45,8 +45,8 @@ class CellSummary(Record):
     requests = valid + invalid + failed, of blocks that are not void; void_requests: of those that are, used for
     nothing. correct, incorrect, untold: of the valid ones. rate: of each stream, tpot its inverse; rate_at_most: of
     streams whose first chunk's tokens are unknown, not among `rate`. aggregate: all tokens of whole answers / the
-    blocks' wall time; goodput: of valid and correct ones only. acceptance and the like: from the blocks' counters
-    together.
+    blocks' wall time; goodput: of valid and correct ones only, None where of none of the valid it can be told whether
+    it is correct. acceptance and the like: from the blocks' counters together.
     """
 
     cell: Cell
@@ -187,7 +187,7 @@ def _summary(cell: Cell, blocks: Sequence[Block], by_block: dict[int, list[Sampl
         output_tokens=over(lambda s: s.n),
         prompt_length=over(lambda s: s.prompt_tokens),
         aggregate=_per_second((s.n for s in whole), wall_s),
-        goodput=_per_second((s.n for s in valid if s.correct is True), wall_s),
+        goodput=_per_second((s.n for s in valid if s.correct is True), wall_s) if told(valid) else None,
         requests_per_s=len(whole) / wall_s if wall_s > 0 else None,
         acceptance=None if pooled is None else pooled.acceptance,
         per_position=() if pooled is None else pooled.per_position,
@@ -233,8 +233,17 @@ def _steps_per_second(blocks: Sequence[Block]) -> float | None:
     return steps / seconds if seconds > 0 else None
 
 
+def told(valid: Sequence[Sample]) -> bool:
+    """Whether a goodput can be told: none valid, it is 0; all of them cut too early, it is unknown."""
+    return not valid or any(sample.correct is not None for sample in valid)
+
+
 def _per_second(tokens: Iterable[int | None], wall_s: float) -> float | None:
-    return sum(n for n in tokens if n) / wall_s if wall_s > 0 else None
+    """None: no time, or there are answers and none tells its tokens."""
+    counts = list(tokens)
+    if wall_s <= 0 or (counts and all(n is None for n in counts)):
+        return None
+    return sum(n for n in counts if n) / wall_s
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

@@ -24,7 +24,7 @@ _EMPHASIS = " \t*_`\"'$\\"
 # One sum with its result, in any dress; no number of a sum of ours has more than five digits.
 _NUMBER = r"[*`$(\s]*[-\u2212]?\d[\d,]{0,9}[*`$)\s]*"
 _STEP = re.compile(rf"^(?:[-*\u2022]\s+|\d{{1,2}}[.)]\s+)?{_NUMBER}(?:[-+\u2212]{_NUMBER}){{1,2}}={_NUMBER}\.?$")
-_STEPS = 14
+_STEPS, _STEP_CHARACTERS = 14, 160
 _NUMBERED = re.compile(r"^\s*(?:[*_]{1,2})?(\d{1,2})[.)](?:[*_]{1,2})?\s+(\S.*)$")
 # A sentence of 12 to 35 words was asked for; counting is not the model's strength and not what is tested.
 _LEAST_WORDS, _MOST_WORDS = 6, 60
@@ -67,7 +67,8 @@ def _value(expected: ExpectedValue, text: str) -> Reading:
     if expected.integer:
         kept, steps = [], 0
         for line in rest.splitlines():
-            is_step = bool(_STEP.match(line.strip()))
+            # A longer line is none, and a run of blanks in one would keep the pattern busy for minutes.
+            is_step = len(line) <= _STEP_CHARACTERS and bool(_STEP.match(line.strip()))
             steps += is_step
             if not is_step or steps > _STEPS:
                 kept.append(line)

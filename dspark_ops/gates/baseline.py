@@ -44,3 +44,12 @@ async def learn_baseline(run: Conduct) -> Baseline | None:
     baseline = learn({KIND: samples})
     run.folder.write("baseline", samples=len(samples), limits={k: v.model_dump() for k, v in baseline.items()})
     return baseline or None
+
+
+async def judge_likelihood(run: Conduct) -> None:
+    """Learn the baseline; where there is none, the report says that likelihood was not judged."""
+    began = run.clock()
+    run.baseline = await learn_baseline(run)
+    if run.baseline is None:
+        why = "not judged: the server scores no text, or too few short answers were right"
+        run.part("likelihood", "answers read back as a prompt", began, why=why)

@@ -130,6 +130,7 @@ class KnownTextBook(Record):
 
 def _tool_for(call: ExpectedCall) -> dict[str, Any]:
     """A tool that such a call fits."""
-    kinds = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
+    kinds: dict[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
+    kinds |= {list: "array", dict: "object", type(None): "null"}
     properties = {key: {"type": kinds[type(value)]} for key, value in call.arguments.items()}
     return function_tool(call.name, f"Answers {call.name}.", properties, tuple(call.arguments))

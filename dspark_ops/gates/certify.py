@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from dspark_ops.gates.baseline import learn_baseline
-from dspark_ops.gates.case import CaseKind, Reason
+from dspark_ops.errors import ConfigError
+from dspark_ops.gates.baseline import judge_likelihood
+from dspark_ops.gates.case import CaseKind, Reason, Verdict
 from dspark_ops.gates.outcome import Judged, RunResult
-from dspark_ops.gates.plan import SOAK_KINDS, TOOL_BATTERY, burst_kinds, case_rng
+from dspark_ops.gates.plan import SOAK_KINDS, TOOL_BATTERY, GatePlan, burst_kinds, case_rng
 from dspark_ops.gates.record import FILE, read_run
 from dspark_ops.gates.runner import Conduct, OutOfTimeError, VoidRunError
 from dspark_ops.gates.sequential import bound
 from dspark_ops.gates.verdict import failed, passed, void
 from dspark_ops.openai_api.model import Answer, EngineCounters, Record
 
+# One bad answer decides. A server that refuses at once would fill the disk until the soak is over.
+_SOAK_BAD = 60
+# What two boots must have in common, for one bound over both.
+_ALIKE = {"prompt_tokens", "width", "bursts", "certify_bursts", "tool_cases", "soak_s", "long_probes"}
 _PARTS = ("bursts", "tools", "soak", "long")
 
 
@@ -28,18 +34,49 @@ class Boot(Record):
     complete: bool
 
 
-def boots_of(folder: Path, model: str) -> tuple[Boot, ...]:
-    """The boots that earlier calls certified in this folder, of this model alone."""
+def boots_of(folder: Path, model: str, plan: GatePlan | None = None) -> tuple[Boot, ...]:
+    """The boots that earlier calls certified in this folder, of this model alone. A call that came to no end with bad
+    answers in bursts that were proven is one that is not complete: asking again does not undo them.
+
+    Raises:
+        ConfigError: a boot was asked otherwise than `plan` does, so that the two are no certificate together.
+    """
     if not (folder / FILE).is_file():
         return ()
-    served: str | None = None
-    found = []
+    header: dict[str, Any] = {}
+    found: list[Boot] = []
+    bursts: list[dict[str, Any]] = []
     for entry in read_run(folder):
         if entry["record"] == "header":
-            served = entry.get("model")
-        if entry["record"] == "boot" and served == model:
+            found += _unfinished(bursts)
+            header, bursts = entry, []
+        elif header.get("model") != model:
+            continue
+        elif entry["record"] == "burst" and entry.get("counted", True) and not entry["proof"]["doubts"]:
+            bursts.append({"part": entry["part"], "bad": entry["bad"]})
+        elif entry["record"] == "boot":
+            _asked_alike(folder, header, plan)
             found.append(Boot.model_validate({key: entry[key] for key in Boot.model_fields}))
-    return tuple(found)
+            bursts = []
+    return (*found, *_unfinished(bursts))
+
+
+def _unfinished(bursts: Sequence[dict[str, Any]]) -> list[Boot]:
+    bad = sum(burst["bad"] for burst in bursts)
+    of_bursts = tuple(burst["bad"] for burst in bursts if burst["part"] == "bursts")
+    return [Boot(process_start=0.0, bad_of_burst=of_bursts, bad=bad, complete=False)] if bad else []
+
+
+def _asked_alike(folder: Path, header: dict[str, Any], plan: GatePlan | None) -> None:
+    was = header.get("plan")
+    if plan is None or not isinstance(was, dict):
+        return
+    for name, value in plan.model_dump(mode="json", include=_ALIKE).items():
+        if was.get(name) != value:
+            raise ConfigError(
+                f"{folder} holds a boot with {name} {was.get(name)}, and this call has {value}",
+                hint="ask both boots the same, or name another --out",
+            )
 
 
 async def certify(run: Conduct, earlier: Sequence[Boot], *, window: int | None) -> RunResult:
@@ -53,10 +90,10 @@ async def certify(run: Conduct, earlier: Sequence[Boot], *, window: int | None) 
             why = "this boot of the engine is in the folder already"
             return void(run, (), why=f"{why}; restart the pair, then run again with the same --out")
         if run.plan.rescore:
-            run.baseline = await learn_baseline(run)
+            await judge_likelihood(run)
         await _bursts(run)
         await _tools(run)
-        await _soak(run)
+        await soak(run)
         await _long(run, window)
     except VoidRunError as reason:
         return void(run, reason.doubts)
@@ -76,11 +113,14 @@ def _over_all_boots(run: Conduct, earlier: Sequence[Boot], first: EngineCounters
     )
     run.folder.write("boot", **boot.model_dump())
     boots = [kept for kept in earlier if kept.complete] + [boot]
-    counted = bound([bad for kept in boots for bad in kept.bad_of_burst], run.plan.width)
-    bad = sum(kept.bad for kept in boots)
+    counted = bound([bad for kept in (*earlier, boot) for bad in kept.bad_of_burst], run.plan.width)
+    before = sum(kept.bad for kept in earlier)
+    bad = before + boot.bad
     others = [part for part in run.parts if part.name != "bursts" and part.asked]
     told = "; ".join(f"{part.title}: {part.bad} of {part.asked} bad" for part in others)
     words = f"{counted.words}; {len(boots)} boot{'s' if len(boots) > 1 else ''}; {told}"
+    if before:
+        words = f"{words}; {before} bad in earlier calls of this folder"
     if bad:
         return failed(run, words, bound=counted)
     if len(boots) < run.plan.boots:
@@ -120,6 +160,9 @@ async def _tools(run: Conduct) -> None:
             if kind != "tool-truncated" and not any(one.bad for one in judged):
                 differs: tuple[Reason, ...] = compare_structure(answers["streamed"], answers["whole"])
                 if differs:
+                    for mode in cases:
+                        verdict = Verdict(outcome="fail", reasons=differs)
+                        run.keep_exchange(f"tools/{index}/{mode}", cases[mode], answers[mode], verdict)
                     judged[1] = judged[1].model_copy(update={"outcome": "fail", "reasons": differs})
             return list(answers.values()), judged
 
@@ -127,7 +170,7 @@ async def _tools(run: Conduct) -> None:
     run.part("tools", "tool calls, streamed and whole", began)
 
 
-async def _soak(run: Conduct) -> None:
+async def soak(run: Conduct) -> None:
     """A mix of everything, cold and warm, as many at a time as a burst has, for as long as the plan says."""
     began, length = run.clock(), run.plan.soak_s
     if length <= 0:
@@ -138,9 +181,12 @@ async def _soak(run: Conduct) -> None:
         answers: list[Answer] = []
         judged: list[Judged] = []
 
+        def bad() -> int:
+            return sum(one.bad for one in judged)
+
         async def worker(number: int) -> None:
             turn = 0
-            while run.clock() - began < length and not run.time_is_up:
+            while run.clock() - began < length and not run.time_is_up and bad() < _SOAK_BAD:
                 name = f"soak/{number}/{turn}"
                 rng = case_rng(run.plan.seed, f"{name}/kind")
                 case = run.case(name, rng.choice(SOAK_KINDS), stream=rng.random() < 0.8)
@@ -155,7 +201,10 @@ async def _soak(run: Conduct) -> None:
         await asyncio.gather(*(worker(number) for number in range(run.plan.width)))
         return answers, judged
 
-    await run.watched("soak", 0, run.plan.width, mix)
+    soaked = await run.watched("soak", 0, run.plan.width, mix)
+    if soaked.bad >= _SOAK_BAD:
+        run.part("soak", "soak", began, done=False, why=f"it ended early, after {soaked.bad} bad answers")
+        return
     if run.clock() - began < length:
         run.part("soak", "soak", began, done=False, why="the time was up")
         raise OutOfTimeError

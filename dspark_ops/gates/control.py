@@ -109,6 +109,8 @@ async def run_gate(request: GateRequest, target: Target, say: Any) -> Report:
     clock = time.perf_counter if request.transport is None else loop.time
     if request.transport is not None:
         zero = loop.time()
+    if request.known_call is not None and (request.known_text or target.known_text) is None:
+        raise ConfigError("--known-call is for a model of known text", hint="name the text with --known-text")
     key = request.environ.get("DSPARK_API_KEY") or None
     started_at = now()
     async with AsyncExitStack() as stack:
@@ -124,7 +126,7 @@ async def run_gate(request: GateRequest, target: Target, say: Any) -> Report:
             earlier, header = earlier_arm(request.against_run)
             plan = paired_plan(plan, header)
         path = request.out or state_dir() / "gates" / f"{started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}-{plan.level}"
-        boots = boots_of(path, model) if plan.level == "certify" else ()
+        boots = boots_of(path, model, plan) if plan.level == "certify" else ()
         folder = RunFolder(path)
         if key:
             folder.learn(key)
@@ -159,6 +161,8 @@ async def run_gate(request: GateRequest, target: Target, say: Any) -> Report:
         except (asyncio.CancelledError, KeyboardInterrupt):
             folder.write("end", verdict="interrupted", exit_code=int(ExitCode.INTERRUPTED))
             raise
+        # What a server said stands in the reasons of bad answers: the report and the verdict's file show it as well.
+        result = RunResult.model_validate(folder.clean(result.model_dump()))
         folder.write("end", verdict=result.verdict, message=result.message, exit_code=int(result.exit_code))
         report = report_of(
             result,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -99,13 +100,21 @@ def earlier_arm(folder: Path) -> tuple[Arm, Mapping[str, object]]:
     bad_of: dict[str, bool] = {}
     for entry in read_run(folder):
         if entry["record"] == "header":
-            header = entry
-        elif entry["record"] == "burst" and entry.get("part") == f"{_PART}-1" and entry.get("counted", True):
+            # Another run in the same folder asked other questions under the same names.
+            header, bad_of = entry, {}
+        elif entry["record"] == "burst" and entry.get("part") == f"{_PART}-1" and _counts(entry):
             for judged in entry["judged"]:
                 bad_of[judged["name"].split("/", 1)[1]] = judged["outcome"] in ("fail", "no-answer")
     if not bad_of or header.get("level") != "diff":
         raise ConfigError(f"{folder} holds no first half of a `gate diff`", hint="name the folder of such a run")
     return Arm(title=f"earlier run ({header.get('target', '?')})", bad_of=bad_of), header
+
+
+def _counts(entry: Mapping[str, Any]) -> bool:
+    """Whether a burst of an earlier run may be compared: proven, or bad and no more than late by our own clock."""
+    doubts = entry["proof"]["doubts"]
+    late = all(doubt.get("client", False) for doubt in doubts)
+    return bool(entry.get("counted", True) and (not doubts or (late and entry.get("bad"))))
 
 
 def paired_plan(plan: GatePlan, header: Mapping[str, object]) -> GatePlan:

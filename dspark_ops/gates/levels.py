@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dspark_ops.gates.baseline import learn_baseline
+from dspark_ops.gates.baseline import judge_likelihood
 from dspark_ops.gates.case import CaseKind
 from dspark_ops.gates.outcome import RunResult
-from dspark_ops.gates.plan import SMOKE_ORACLES, SMOKE_PROMPTS, SMOKE_TOOLS, burst_kinds
+from dspark_ops.gates.plan import SMOKE_ORACLES, SMOKE_PROMPTS, SMOKE_TOOLS, SMOKE_WHOLE, burst_kinds
 from dspark_ops.gates.runner import Conduct, OutOfTimeError, VoidRunError
 from dspark_ops.gates.sequential import RELEASE, Decision, SequentialPlan, bound, percent
 from dspark_ops.gates.verdict import failed, passed, void
 
 _SMOKE: tuple[tuple[str, str, tuple[CaseKind, ...]], ...] = (
     ("prompts", "cold agent prompts, one after the other", SMOKE_PROMPTS),
-    ("tools", "tool calls", SMOKE_TOOLS),
+    ("tools", "tool calls, streamed and whole", SMOKE_TOOLS),
     ("oracles", "questions of known answer", SMOKE_ORACLES),
 )
 
@@ -29,7 +29,7 @@ async def smoke(run: Conduct) -> RunResult:
             began = run.clock()
             for index, kind in enumerate(kinds):
                 run.say(done, total, f"{title}: {kind}")
-                await run.burst(name, index, (kind,))
+                await run.burst(name, index, (kind,), stream=kind != SMOKE_WHOLE)
                 done += 1
             run.part(name, title, began)
     except VoidRunError as reason:
@@ -50,7 +50,7 @@ async def release(run: Conduct, plan: SequentialPlan = RELEASE) -> RunResult:
     try:
         await run.first_look()
         if run.plan.rescore:
-            run.baseline = await learn_baseline(run)
+            await judge_likelihood(run)
         decision: Decision = "go-on"
         index = 0
         while decision == "go-on":

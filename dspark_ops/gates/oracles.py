@@ -23,6 +23,9 @@ from dspark_ops.gates.surplus import foreign_letters, surplus
 from dspark_ops.gates.tool_rules import compare_structure, judge_calls
 from dspark_ops.openai_api.model import Answer
 
+# Characters, characters, calls. The longest right answers are a note of 4 KB in one call, and three calls.
+_MOST_CONTENT, _MOST_ARGUMENTS, _MOST_CALLS = 20_000, 1_000_000, 64
+
 __all__ = ["compare_structure", "given_text", "judge", "judge_form"]
 
 
@@ -39,6 +42,8 @@ def judge(case: Case, answer: Answer, *, baseline: Baseline | None = None) -> Ve
         return Verdict(
             outcome="no-answer", reasons=(Reason(code=failure.kind, observed=observed, expected="an answer"),)
         )
+    if (reason := _too_long(answer)) is not None:
+        return Verdict(outcome="fail", reasons=(reason,), judged=("oracle",))
     judged = ["oracle", "echo"]
     reasons = [*judge_form(case, answer), *echoes(case, answer)]
     doubts = unlikely(case.kind, answer.prompt_logprobs, baseline)
@@ -51,6 +56,18 @@ def judge(case: Case, answer: Answer, *, baseline: Baseline | None = None) -> Ve
         reasons = list(suspicions(answer.content, given_text(case)))
         outcome = "review" if reasons else "pass"
     return Verdict(outcome=outcome, reasons=tuple(reasons), judged=tuple(judged))
+
+
+def _too_long(answer: Answer) -> Reason | None:
+    """More than any task has room for: a server that heeds no limit. It is not looked at, which would take hours."""
+    for where, size, most in (
+        ("content", len(answer.content), _MOST_CONTENT),
+        ("calls", sum(len(call.arguments) for call in answer.tool_calls), _MOST_ARGUMENTS),
+        ("calls", len(answer.tool_calls), _MOST_CALLS),
+    ):
+        if size > most:
+            return Reason(code="too-long", observed=f"{size} in the {where}", expected=f"at most {most}")
+    return None
 
 
 def judge_form(case: Case, answer: Answer) -> tuple[Reason, ...]:

@@ -25,6 +25,8 @@ WIDTH = 6
 # and oracles that follow are as long and as cold, and make it 99.99 %.
 SMOKE_PROMPTS: tuple[CaseKind, ...] = ("report", "code", "json", "second-turn", "report")
 SMOKE_TOOLS: tuple[CaseKind, ...] = ("tool-call", "tool-values", "tool-parallel")
+# Streamed all but this one: the server puts a whole answer together by code of its own.
+SMOKE_WHOLE: CaseKind = "tool-values"
 SMOKE_ORACLES: tuple[CaseKind, ...] = ("arithmetic", "needle")
 
 # Long answers first and the short one last: prefills of one burst follow each other inside the engine, and an answer

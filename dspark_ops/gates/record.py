@@ -48,7 +48,7 @@ class RunFolder:
 
     def write(self, record: str, **values: Any) -> None:
         """One line. Raises NoVerdictError when the disk does not take it: without its record a run is worth nothing."""
-        line = json.dumps({"record": record, **self._clean(values)}, ensure_ascii=False, default=str) + "\n"
+        line = json.dumps({"record": record, **self.clean(values)}, ensure_ascii=False, default=str) + "\n"
         data = line.encode("utf-8", "replace")
         if self._handle is None:
             raise NoVerdictError(f"{self.path} is not open")
@@ -65,13 +65,14 @@ class RunFolder:
             os.close(self._handle)
             self._handle = None
 
-    def _clean(self, value: Any) -> Any:
+    def clean(self, value: Any) -> Any:
+        """The same document with its secrets removed from every string."""
         if isinstance(value, str):
             return self._redactor.text(value[:_MOST_CHARS])
         if isinstance(value, Mapping):
-            return {key: self._clean(item) for key, item in value.items()}
+            return {key: self.clean(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._clean(item) for item in value]
+            return [self.clean(item) for item in value]
         return value
 
 
@@ -82,8 +83,9 @@ def read_run(path: Path) -> Iterator[dict[str, Any]]:
         ConfigError: there is no run, or a line in the middle is none of ours.
     """
     try:
-        text = (path / FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        # A kill may fall into the middle of a letter; that line is left out, not the whole run.
+        text = (path / FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
         raise ConfigError(f"{path} holds no run that can be read: {error}", hint="name the folder of a run") from error
     lines = text.split("\n")
     for number, line in enumerate(lines[:-1], 1):

@@ -111,12 +111,14 @@ class Conduct:
                 if following is not None:
                     reply = await self.client.chat(following.request, timeout_s=self.plan.timeout_s)
                     later.append(self.judged(f"{name}+2", following, reply))
+        # What follows may be what has NaN in it.
+        last = await scrape(self.client) if later else None
         return BurstResult(
             part=part,
             index=index,
             judged=tuple(judged),
             later=tuple(later),
-            engine=_engine_reasons(watched),
+            engine=_engine_reasons(watched, last),
             proof=proof,
         )
 
@@ -147,16 +149,7 @@ class Conduct:
         """Judge one answer; what is not plainly right is kept whole, request and answer."""
         verdict = self.judge(case, answer, self.baseline)
         if verdict.outcome != "pass":
-            self.folder.write(
-                "exchange",
-                name=name,
-                kind=case.kind,
-                outcome=verdict.outcome,
-                reasons=[reason.model_dump() for reason in verdict.reasons],
-                expected=case.expected.model_dump(mode="json"),
-                request=case.request.body(),
-                answer=answer.model_dump(mode="json", exclude={"chunks", "prompt_logprobs"}),
-            )
+            self.keep_exchange(name, case, answer, verdict)
         return Judged(
             name=name,
             kind=case.kind,
@@ -167,6 +160,19 @@ class Conduct:
             n=answer.n,
             ttft_s=None if answer.ttft_s is None else round(answer.ttft_s, 3),
             warm=case.warm,
+        )
+
+    def keep_exchange(self, name: str, case: Case, answer: Answer, verdict: Verdict) -> None:
+        """Write down a request with its answer and what is wrong with it."""
+        self.folder.write(
+            "exchange",
+            name=name,
+            kind=case.kind,
+            outcome=verdict.outcome,
+            reasons=[reason.model_dump() for reason in verdict.reasons],
+            expected=case.expected.model_dump(mode="json"),
+            request=case.request.body(),
+            answer=answer.model_dump(mode="json", exclude={"chunks", "prompt_logprobs"}),
         )
 
     def part(self, name: str, title: str, began: float, *, done: bool = True, why: str | None = None) -> PartResult:
@@ -234,11 +240,15 @@ def _unreachable(answers: Sequence[Answer]) -> list[Doubt]:
     return []
 
 
-def _engine_reasons(watched: Watched) -> tuple[Reason, ...]:
-    """What the engine itself counts as corrupt; nothing where it does not count (it is an option of its own)."""
-    if watched.before is None or watched.after is None:
+def _engine_reasons(watched: Watched, last: EngineCounters | None = None) -> tuple[Reason, ...]:
+    """What the engine itself counts as corrupt; nothing where it does not count (it is an option of its own).
+
+    last: a scrape after what followed the burst.
+    """
+    end = last or watched.after
+    if watched.before is None or end is None:
         return ()
-    before, after = watched.before.corrupted, watched.after.corrupted
+    before, after = watched.before.corrupted, end.corrupted
     if before is None or after is None or after <= before:
         return ()
     seen = f"the engine counted {after - before:g} requests with NaN in their logits"

@@ -13,6 +13,8 @@ from dspark_ops.gates.markup import leaked
 from dspark_ops.gates.strict_json import NotStrict, difference, read, same, short
 from dspark_ops.openai_api.model import Answer, ChatRequest, ToolCall
 
+# The most of a lead-in before a call that was cut off: a third of the tokens that there were.
+_CUT_WORDS, _CUT_CHARACTERS = 24, 200
 # What makes a document of one that was cut off: after it all, in a text, before a value, in a key, before a key.
 _ENDS = ("", "}", '"}', "null}", ":null}", '":null}', '"":null}')
 
@@ -25,7 +27,7 @@ def judge_calls(expected: ExpectedCalls, request: ChatRequest, answer: Answer) -
         observed = f"it ended with {answer.finish_reason}"
         reasons.append(Reason(code="finish-reason", observed=observed, expected=" or ".join(expected.finish)))
     if expected.truncated:
-        return (*reasons, *_cut_off(expected, request, calls))
+        return (*reasons, *_cut_off(expected, request, answer))
     if not calls and answer.content.strip():
         observed = f"text, no call: {short(answer.content.strip())}"
         reasons.append(Reason(code="calls-missing", observed=observed, expected=_names(expected.calls)))
@@ -174,10 +176,19 @@ def _matches_value(a: Any, b: Any) -> bool:
     return same(a, b)
 
 
-def _cut_off(expected: ExpectedCalls, request: ChatRequest, calls: Sequence[ToolCall]) -> list[Reason]:
-    """What came before the cut must be the beginning of the right call; a whole one cannot have fitted."""
-    reasons = []
+def _cut_off(expected: ExpectedCalls, request: ChatRequest, answer: Answer) -> list[Reason]:
+    """What came before the cut must be the beginning of the one right call. A parser may hold all of it back, but
+    then there is hardly any text either: what was said was the call.
+    """
+    reasons: list[Reason] = []
+    calls, text = answer.tool_calls, answer.content.strip()
     given = request.given_text()
+    if not calls and (len(text.split()) > _CUT_WORDS or len(text) > _CUT_CHARACTERS):
+        observed = f"text, no call: {short(text)}"
+        reasons.append(Reason(code="calls-missing", observed=observed, expected=_names(expected.calls)))
+    if len(calls) > len(expected.calls):
+        observed = f"{len(calls)} calls: {', '.join(str(c.name) for c in calls)}"
+        reasons.append(Reason(code="calls-surplus", observed=observed, expected=_names(expected.calls)))
     for call in calls:
         if call.name is not None and not any(wanted.name == call.name for wanted in expected.calls):
             reasons.append(

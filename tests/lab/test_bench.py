@@ -23,7 +23,9 @@ K = 4
 #: The rehearsal's template takes the answer's name from here, so that every prompt of the corpus can be asked.
 ENDLESS = ("--extra", json.dumps({"chat_template_kwargs": {"thinking": False, "branch": "endless"}}))
 PLAIN = ("--extra", json.dumps({"chat_template_kwargs": {"thinking": False, "branch": "plain"}}))
-BOUNDED = ("--idle", "1", "--budget", "8", "--seed", "7")
+# vLLM 0.32's CPU build says known text at temperature 0 alone once a draft model speculates (seen 2026-11-27: at 0.7
+# every answer was salad, and a greedy one in the same batch too).
+BOUNDED = ("--temperature", "0", "--idle", "1", "--budget", "8", "--seed", "7")
 HEADLINE_CLASSES = ("code", "prose", "reasoning", "tool-json")
 
 
@@ -143,7 +145,7 @@ def test_a_run_that_is_cut_short_is_reported_as_partial(serving: Operator, how: 
     done = report_of(out, "--json")
     assert done.rc == 0, done
     (report,) = done.document()["runs"]
-    assert report["partial"] == "interrupted after 1 blocks: the file has no end"
+    assert report["partial"] == "interrupted after 1 whole block: the file has no end"
     assert report["ended"] is None
     # What was measured whole is still there; the answers of the block that was cut are counted and not used.
     (cell,) = report["arms"][0]["cells"]
@@ -151,4 +153,4 @@ def test_a_run_that_is_cut_short_is_reported_as_partial(serving: Operator, how: 
     assert report["dangling"] >= 1
     shown = report_of(out)
     assert shown.rc == 0, shown
-    assert "PARTIAL: interrupted after 1 blocks" in shown.out
+    assert "PARTIAL: interrupted after 1 whole block:" in shown.out

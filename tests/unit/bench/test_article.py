@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dspark_ops.bench.article import PAIR, REHEARSAL, ArticleLine
+from dspark_ops.bench.records import Block
 from dspark_ops.bench.report import bench_report
 from dspark_ops.bench.report_text import render_report
-from tests.unit.bench.made_runs import made_file
+from tests.unit.bench.made_runs import made_file, made_lines
 
 
 def _lines(path: Path, **changes: Any) -> tuple[ArticleLine, ...]:
@@ -61,3 +62,15 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     assert prose.like == "no"
     assert "we have not measured that" in prose.why
     assert "none of ours; cannot be compared" in render_report(bench_report([tmp_path / "a.jsonl"]))
+
+
+def test_each_arm_is_told_its_own_draft_length(tmp_path: Path) -> None:
+    lines = [
+        line.model_copy(update={"speculation": line.speculation.model_copy(update={"depth": 5.0})})
+        if isinstance(line, Block) and line.arm == "B" and line.speculation
+        else line
+        for line in made_lines(arms=("A", "B"), hardware=PAIR)
+    ]
+    a, b = bench_report([made_file(tmp_path / "a.jsonl", lines)]).runs[0].arms
+    assert not any("drafts" in reason for line in a.article for reason in line.why)
+    assert all("ours drafts 5 tokens a step, the article's 3" in line.why for line in b.article)

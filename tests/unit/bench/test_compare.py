@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from dspark_ops.bench.compare import Comparison, compare_arms, compare_runs, complete_pairs
-from dspark_ops.bench.records import Run
+from dspark_ops.bench.records import Header, Run
 from dspark_ops.bench.report import FileOf, load
 from dspark_ops.bench.report_text import render_comparison
 from dspark_ops.errors import NoVerdictError
-from tests.unit.bench.made_runs import RATES, made_file
+from tests.unit.bench.made_runs import MIX, RATES, made_file, made_lines
 
 
 def _read(path: Path) -> tuple[FileOf, Run]:
@@ -143,3 +143,41 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare_runs([one], [one])
     with pytest.raises(NoVerdictError, match="two servers"):
         compare_runs([one], [two])
+
+
+def test_a_class_of_fixed_texts_does_not_pair_what_shares_no_prompt(tmp_path: Path) -> None:
+    def of(path: Path, mark: str) -> Path:
+        lines = made_lines(classes=(*MIX, "predictable"))
+        (header,) = (line for line in lines if isinstance(line, Header))
+        prompts = tuple(
+            one if one.content_class == "predictable" else one.model_copy(update={"sha256": one.sha256 + mark})
+            for one in header.prompts
+        )
+        return made_file(path, [header.model_copy(update={"prompts": prompts}), *lines[1:]])
+
+    paths = of(tmp_path / "a.jsonl", "a"), of(tmp_path / "b.jsonl", "b")
+    found = compare_runs([_read(paths[0])], [_read(paths[1])])
+    assert not found.paired
+    assert found.headline.times is not None
+
+
+def test_a_side_whose_every_request_failed_made_nothing_and_has_no_ratio(tmp_path: Path) -> None:
+    a = made_file(tmp_path / "a.jsonl")
+    b = made_file(tmp_path / "b.jsonl", failed=lambda name, _, __: name == "code")
+    line = compare_runs([_read(a)], [_read(b)]).lines[0]
+    assert line.place.content_class == "code"
+    assert line.aggregate.b is not None
+    assert (line.aggregate.b.estimate, line.aggregate.times) == (0.0, None)
+    assert line.failed_b is not None
+    assert line.failed_b.share == 1.0
+
+
+def test_a_side_of_different_servers_says_so(tmp_path: Path) -> None:
+    a, b, other = (
+        _read(made_file(tmp_path / f"{name}.jsonl", boot=1e9 + i, image_digest=digest))
+        for i, (name, digest) in enumerate((("a", "sha256:1"), ("b", "sha256:1"), ("other", "sha256:2")))
+    )
+    notes = compare_runs([a], [b, other]).notes
+    assert next(note for note in notes if "not of one server" in note).startswith("the runs of b.jsonl, other.jsonl")
+    alike = _read(made_file(tmp_path / "c.jsonl", boot=1.5e9, image_digest="sha256:1"))
+    assert not any("not of one server" in note for note in compare_runs([a], [b, alike]).notes)

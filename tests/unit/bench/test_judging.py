@@ -200,3 +200,14 @@ def test_more_reasoning_than_completion_tokens_does_not_change_the_rate() -> Non
     usage = Usage(prompt_tokens=50, completion_tokens=101, reasoning_tokens=140, cached_tokens=0)
     sample = made_sample(made_answer(usage=usage))
     assert (sample.outcome, sample.decode_rate, sample.reasoning_tokens) == ("valid", pytest.approx(24.0), 140)
+
+
+def test_a_failure_does_not_hide_that_a_cold_block_was_warm() -> None:
+    silent = made_answer(usage=Usage(prompt_tokens=50, completion_tokens=101))
+    more = _judge(silent, failed_answer(), after=after_one(prefix_hits=96.0))
+    assert more.state == "void"
+    assert "prefix cache had 96 hits" in " ".join(more.reasons)
+    # As many as the failed one's own prompt may have been: nothing says whose they were.
+    perhaps = _judge(silent, failed_answer(), after=after_one(prefix_hits=48.0))
+    assert perhaps.state == "unchecked"
+    assert _judge(silent, failed_answer()).state == "sound"

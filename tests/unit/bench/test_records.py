@@ -175,3 +175,12 @@ def test_what_is_unknown_stays_unknown(tmp_path: Path) -> None:
     failed = read_run(tmp_path / "a.jsonl").samples[1]
     assert (failed.n, failed.decode_rate, failed.correct, failed.cached_tokens) == (None, None, None, None)
     assert read_run(tmp_path / "a.jsonl").header.plan.mixed_at is None  # the plan's None is not its default
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [(LINES[:4], "before its first block was whole"), (LINES[:5], "after 1 whole block:")],
+)
+def test_how_far_an_interrupted_run_came_is_said_in_words(tmp_path: Path, lines: tuple[Line, ...], said: str) -> None:
+    _written(tmp_path / "a.jsonl", lines)
+    assert said in str(read_run(tmp_path / "a.jsonl").partial_reason)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dspark_ops.bench.records import Run, Sample
+from dspark_ops.bench.records import Block, Run, Sample
 from dspark_ops.bench.report import BenchReport, bench_report, load
 from dspark_ops.bench.report_html import write_html
 from dspark_ops.bench.report_text import render_report
@@ -66,7 +66,7 @@ def test_a_single_predictable_answer_is_left_out_and_counted(tmp_path: Path) -> 
     assert head.left_out == 1
     assert head.rate is not None
     assert head.rate.estimate < 60
-    assert "1 answers left out" in render_report(bench_report([tmp_path / "a.jsonl"]))
+    assert "1 answer left out" in render_report(bench_report([tmp_path / "a.jsonl"]))
 
 
 def test_a_missing_class_is_not_made_up_for_by_the_others(tmp_path: Path) -> None:
@@ -214,3 +214,44 @@ def test_the_conditions_and_definitions_are_printed(tmp_path: Path) -> None:
     text = render_report(_report(tmp_path / "a.jsonl"))
     for words in ("temperature 1, top_p 1", "vLLM not told", "warm-up: stable", "TTFT: T0 to the first chunk"):
         assert words in text
+
+
+def test_a_block_of_which_all_failed_is_not_left_out_of_the_aggregate(tmp_path: Path) -> None:
+    whole, broken = (
+        _report(
+            tmp_path / f"{name}.jsonl", failed=lambda kind, _, round_, bad=bad: bad and kind == "code" and round_ == 1
+        )
+        for name, bad in (("a", False), ("b", True))
+    )
+    found = [one.runs[0].arms[0].cells[0] for one in (whole, broken)]
+    assert [cell.place.content_class for cell in found] == ["code", "code"]
+    assert found[0].aggregate is not None
+    assert found[1].aggregate is not None
+    assert found[1].aggregate.estimate == pytest.approx(found[0].aggregate.estimate / 2)
+    assert found[1].aggregate.units == 2
+    assert found[1].aggregate.low == 0.0
+
+
+def test_boots_of_different_servers_have_no_common_headline(tmp_path: Path) -> None:
+    paths = [made_file(tmp_path / f"{i}.jsonl", boot=1e9 + i, image_digest=f"sha256:{i > 1}") for i in range(3)]
+    assert bench_report(paths).pooled == ()
+    plain = [made_file(tmp_path / f"p{i}.jsonl", boot=1e9 + i, hardware=("one", "two")[i > 1]) for i in range(3)]
+    assert bench_report(plain).pooled == ()
+
+
+def test_two_files_that_were_cut_at_once_are_not_one_file_twice(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path in paths:
+        path.touch()
+    found = bench_report(paths)
+    assert [one.partial is not None for one in found.runs] == [True, True]
+    write_html(found, paths, tmp_path / "a.html")
+
+
+def test_void_long_prompts_are_named_by_their_length(tmp_path: Path) -> None:
+    lines = [
+        line.model_copy(update={"prompt_tokens": 32_000}) if isinstance(line, Block) else line
+        for line in made_lines(classes=("prose",), rounds=1, void=lambda *_: True)
+    ]
+    found = bench_report([made_file(tmp_path / "a.jsonl", lines)])
+    assert found.runs[0].blocks[0].place == "prose of 32000 tokens, 1 stream, cold"

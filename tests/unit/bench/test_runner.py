@@ -357,3 +357,23 @@ def test_the_plan_in_the_file_is_the_plan(whole: tuple[Run, list[Progress]]) -> 
     run, _ = whole
     assert BenchPlan.model_validate_json(run.header.plan.model_dump_json()) == run.header.plan
     assert read_run(Path(run.path)) == run
+
+
+def test_the_arm_that_waited_is_warmed_up_again(tmp_path: Path) -> None:
+    # The other arm's prompt may take a thousand seconds; here the clock jumps within its block.
+    plan = small(**ONE, arms=("A", "B"), rounds=1)
+    solvers = Solver(plan), Solver(plan)
+
+    def slow(body: dict[str, Any]) -> Any:
+        if body["temperature"] and body["max_tokens"] > 1:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            loop.jump(1300.0)
+        return solvers[0](body)
+
+    setup = ServerSetup(metrics="lean")
+    arms = make_app(setup, solver=slow), make_app(setup, solver=solvers[1])
+    run = run_bench(
+        plan.model_copy(update={"timeout_s": 9000.0, "budget_s": 90_000.0}), tmp_path / "a.jsonl", arms=arms
+    )
+    assert [(warm.arm, warm.at_s > 1300) for warm in run.warm_ups] == [("A", False), ("B", False), ("B", True)]

@@ -133,3 +133,19 @@ def test_a_bound_is_not_among_the_rates() -> None:
     assert cell.tpot is None
     assert cell.rate_at_most is not None
     assert cell.rate_at_most.median == pytest.approx(25.0)
+
+
+def test_what_cannot_be_told_is_not_0() -> None:
+    plan = made_block(index=0)
+    cut = made_answer("of someone", finish_reason="length")
+    (cell,) = summarise(_run((_block(0), [made_sample(cut, plan, 0)])))
+    assert (cell.valid, cell.untold) == (1, 1)
+    assert cell.goodput is None
+    (cell,) = summarise(_run((_block(0), [made_sample(cut, plan, 0), made_sample(made_answer(), plan, 1)])))
+    assert cell.goodput == pytest.approx(10.1)
+    (cell,) = summarise(_run((_block(0), [made_sample(made_answer(usage=None), plan, 0)])))
+    assert cell.invalid == 1
+    assert cell.aggregate is None
+    # Where all failed it is known: nothing was made.
+    (cell,) = summarise(_run((_block(0), [made_sample(failed_answer(), plan, 0)])))
+    assert (cell.aggregate, cell.goodput) == (0.0, 0.0)

@@ -77,6 +77,18 @@ def test_a_wrong_text_is_a_bad_verdict_that_names_it(tmp_path: Path) -> None:
     assert "read the bad answers in" in done.stdout
 
 
+def test_a_key_that_the_server_says_is_shown_nowhere(tmp_path: Path) -> None:
+    key = "Zx81veryOwnKey77"
+    out = tmp_path / "run"
+    with server(text=f"Your key is {key}.") as base:  # type: ignore[attr-defined]
+        words = ("--url", base, "--known-text", TEXT, "--out", str(out), "--json")
+        done = gate("smoke", *words, cwd=tmp_path, DSPARK_API_KEY=key)
+    assert done.returncode == 1, done.stderr
+    assert "Your key is" in done.stdout
+    said = done.stdout + done.stderr + (out / "gate.json").read_text() + (out / "run.jsonl").read_text()
+    assert key not in said
+
+
 def test_warm_served_as_cold_is_void_with_exit_three(tmp_path: Path) -> None:
     with server(SETUP.model_copy(update={"lies": Lies(always_warm=True)})) as base:  # type: ignore[attr-defined]
         done = gate("smoke", "--url", base, "--known-text", TEXT, cwd=tmp_path)
@@ -139,6 +151,7 @@ def test_a_run_that_was_killed_can_be_read(tmp_path: Path) -> None:
         (("smoke", "--url", "http://127.0.0.1:9"), 3, "does not say which models it serves"),
         (("smoke", "--url", "nonsense"), 2, "not"),
         (("certify", "--url", "http://127.0.0.1:9"), 2, "--out"),
+        (("smoke", "--url", "http://127.0.0.1:9", "--known-call", '{"name": "f", "arguments": {}}'), 2, "known text"),
         (("smoke", "--url", "http://127.0.0.1:9", "--extra", "{"), 2, "no JSON"),
         (("diff", "--url", "http://127.0.0.1:9", "--warm-cold", "--against-run", "x"), 2, "one pair of ways"),
     ],

@@ -15,7 +15,8 @@ _WALL = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 
 def case_of(kind: CaseKind, seed: int = 1, **more: Any) -> Case:
     """A case of 4,000 tokens."""
-    return make_case(kind, random.Random(seed), **({"prompt_tokens": 4000, "salt": "s"} | more))  # noqa: S311
+    given: dict[str, Any] = {"prompt_tokens": 4000, "salt": "s"} | more
+    return make_case(kind, random.Random(seed), **given)  # noqa: S311
 
 
 def answer(content: str = "", **more: Any) -> Answer:

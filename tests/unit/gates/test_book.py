@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -76,3 +77,18 @@ def test_a_model_that_cannot_recall_or_call_is_not_asked_to() -> None:
     rng = random.Random(1)  # noqa: S311
     assert draw(KNOWN, "second-turn", rng) is None
     assert draw(KnownTextBook(model="m", text=FOX), "tool", rng) is None
+
+
+def test_a_known_call_may_have_every_type_of_json() -> None:
+    arguments: dict[str, Any] = {
+        "text": "a",
+        "none": None,
+        "flag": True,
+        "list": [1],
+        "object": {},
+        "count": 1,
+        "ratio": 0.5,
+    }
+    book = KnownTextBook(model="m", text="t", call=ExpectedCall(name="f", arguments=arguments))
+    case = make(book, "tool")
+    assert judge(case, right(case)).outcome == "pass"

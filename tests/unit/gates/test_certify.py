@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from dspark_ops.gates.certify import Boot, boots_of, certify
+from dspark_ops.errors import ConfigError
+from dspark_ops.gates.certify import Boot, boots_of, certify, soak
 from dspark_ops.gates.outcome import RunResult
+from dspark_ops.gates.record import RunFolder, read_run
 from dspark_ops.gates.runner import Conduct
+from dspark_ops.gates.verdict import failed
 from tests.openai_server.app import Fault, ServerSetup
 from tests.unit.gates.gate_bench import MODEL, PAIR, Bench, plan
 
@@ -67,6 +70,8 @@ def test_a_tool_call_that_differs_when_it_is_not_streamed_fails(tmp_path: Path) 
     result = run(tmp_path, setup, boots=1, bursts=1, soak_s=0.0, long_probes=())
     assert result.verdict == "fail"
     assert {judged.name.split("/")[0] for judged in result.bad} == {"tools"}
+    kept = {entry["name"] for entry in read_run(tmp_path) if entry["record"] == "exchange"}
+    assert {judged.name for judged in result.bad} <= kept
 
 
 def test_a_budget_names_what_was_not_done(tmp_path: Path) -> None:
@@ -74,3 +79,43 @@ def test_a_budget_names_what_was_not_done(tmp_path: Path) -> None:
     assert result.verdict == "void"
     assert "the time was up; not done:" in result.message
     assert "long" in result.message
+
+
+def test_a_soak_in_which_all_is_bad_ends_early(tmp_path: Path) -> None:
+    """A server that refuses at once would be written down as fast as it refuses, for as long as the soak takes."""
+    setup = PAIR.model_copy(update={"faults": (Fault(kind="empty", rate=1.0),)})
+
+    async def only(conduct: Conduct) -> RunResult:
+        await conduct.first_look()
+        await soak(conduct)
+        return failed(conduct, "what was bad")
+
+    result, _ = Bench(setup, tmp_path, plan("certify", soak_s=600.0)).run(only)
+    (part,) = result.parts
+    assert not part.done
+    assert "ended early" in (part.why or "")
+    assert part.asked < 100
+
+
+def test_bad_answers_of_a_call_without_an_end_are_not_undone_by_another(tmp_path: Path) -> None:
+    setup = PAIR.model_copy(update={"faults": (Fault(kind="off-by-one", rate=1.0),)})
+    few: dict[str, Any] = {"boots": 1, "tool_cases": 1, "soak_s": 0.0, "long_probes": ()}
+    assert run(tmp_path, setup, bursts=50, budget_s=10.0, **few).verdict == "void"
+    (unfinished,) = boots_of(tmp_path, MODEL)
+    assert not unfinished.complete
+    assert unfinished.bad > 0
+    again = run(tmp_path, earlier=(unfinished,), **few)
+    assert again.verdict == "fail"
+    assert "bad in earlier calls" in again.message
+
+
+def test_boots_that_were_asked_otherwise_are_no_certificate(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.open()
+    asked = plan("certify", bursts=1)
+    folder.write("header", level="certify", model=MODEL, plan=asked.model_dump(mode="json"))
+    folder.write("boot", process_start=1.0, bad_of_burst=[0], bad=0, complete=True)
+    folder.close()
+    assert len(boots_of(tmp_path, MODEL, asked.model_copy(update={"seed": 7}))) == 1
+    with pytest.raises(ConfigError, match="bursts 1, and this call has 50"):
+        boots_of(tmp_path, MODEL, plan("certify", bursts=50))

@@ -10,6 +10,7 @@ import pytest
 from dspark_ops.errors import ConfigError
 from dspark_ops.gates.differential import Arm, diff_endpoints, diff_warm, difference, earlier_arm, paired_plan
 from dspark_ops.gates.outcome import RunResult
+from dspark_ops.gates.record import RunFolder
 from dspark_ops.gates.runner import Conduct
 from tests.openai_server.app import Fault, ServerSetup
 from tests.unit.gates.gate_bench import PAIR, Bench, plan
@@ -89,3 +90,24 @@ def test_two_boots_are_compared_through_the_first_ones_folder(tmp_path: Path) ->
 def test_a_folder_without_such_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         earlier_arm(tmp_path)
+
+
+def test_a_first_half_that_was_not_proven_is_no_half(tmp_path: Path) -> None:
+    """What was warm in the earlier run must not be compared as cold, nor what another run in the folder asked."""
+    folder = RunFolder(tmp_path)
+    folder.open()
+    doubt = {"code": "prefix-hits", "observed": "12", "expected": "0", "client": False}
+
+    def burst(index: int, *doubts: dict[str, object], bad: int = 0) -> None:
+        judged = [{"name": f"diff-1/{index}/0", "outcome": "fail" if bad else "pass"}]
+        folder.write("burst", part="diff-1", counted=True, judged=judged, proof={"doubts": doubts}, bad=bad)
+
+    folder.write("header", level="diff", target="a")
+    burst(7)
+    folder.write("header", level="diff", target="b")
+    burst(0)
+    burst(1, doubt)
+    burst(2, doubt | {"client": True}, bad=1)
+    folder.close()
+    arm, _ = earlier_arm(tmp_path)
+    assert arm.bad_of == {"0/0": False, "2/0": True}

@@ -266,3 +266,21 @@ def test_judging_never_fails_on_what_a_server_may_send() -> None:
             if case.kind != "code":
                 verdict = judge(case, answer(text, tool_calls=(call,) if rng.random() < 0.5 else ()))
                 assert verdict.outcome == "fail"
+
+
+def test_an_answer_without_end_is_bad_and_not_looked_at() -> None:
+    """A server that heeds no limit must not keep the gate busy for hours."""
+    for kind in ("json", "code", "arithmetic"):
+        case = case_of(kind)
+        found = judge(case, answer("```a\n" * 200_000, finish_reason="length"))
+        assert codes(found) == {"too-long"}
+    case = case_of("tool-call")
+    call = right(case).tool_calls[0].model_copy(update={"arguments": "word " * 1_000_000})
+    assert codes(judge(case, right(case, tool_calls=(call,)))) == {"too-long"}
+
+
+@pytest.mark.timeout(20)
+def test_blanks_without_end_are_judged_at_once() -> None:
+    case = case_of("arithmetic")
+    blanks = "-" + " " * 19_000 + "x\n" + right(case).content
+    assert judge(case, answer(blanks)).outcome in ("pass", "fail", "review")

@@ -283,6 +283,33 @@ def test_a_budget_that_is_used_up_is_no_verdict(tmp_path: Path) -> None:
     assert 0 < len(run.bursts) < 66
 
 
+def test_smoke_asks_for_calls_streamed_and_whole(tmp_path: Path) -> None:
+    modes: list[bool] = []
+
+    def noted(case: Case) -> Case:
+        if case.request.tools and case.kind.startswith("tool"):
+            modes.append(case.request.stream)
+        return case
+
+    result, _ = Bench(PAIR, tmp_path / "good", plan("smoke"), alter=noted).run(levels.smoke)
+    assert (result.verdict, modes) == ("pass", [True, False, True])
+    result, _ = run_smoke(tmp_path / "bad", with_fault("unary-differs"))
+    assert (result.verdict, [judged.name for judged in result.bad]) == ("fail", ["tools/1/0"])
+
+
+def test_nan_in_a_second_turn_is_the_engines_word_against_it(tmp_path: Path) -> None:
+    result, run = run_smoke(tmp_path, with_fault("nan"))
+    assert result.verdict == "fail"
+    (burst,) = [burst for burst in run.bursts if burst.later]
+    assert "counted 2 requests with NaN" in burst.engine[0].observed
+
+
+def test_a_server_that_scores_nothing_is_said_to_be_not_judged_so(tmp_path: Path) -> None:
+    result, _ = run_release(tmp_path, PAIR.model_copy(update={"prompt_logprobs": False}), rescore=True, bursts=1)
+    (part,) = [part for part in result.parts if part.name == "likelihood"]
+    assert "not judged" in (part.why or "")
+
+
 # --- the record
 
 

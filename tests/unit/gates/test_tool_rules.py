@@ -183,6 +183,18 @@ def test_a_call_that_was_cut_off_must_say_so() -> None:
     assert "unknown-function" in codes(judge(case, with_arguments(case, whole[:60], name="write_notes")))
 
 
+def test_text_in_place_of_a_call_that_was_cut_off_is_no_call() -> None:
+    case = case_of("tool-truncated")
+    assert judge(case, answer("I will write the note now.", finish_reason="length")).outcome == "pass"
+    text = "The quick brown fox of the north walks over every hill and " * 3
+    assert codes(judge(case, answer(text[:190], finish_reason="length"))) == {"calls-missing"}
+    marks = "<\uff5cDSML\uff5cinvoke name"
+    assert codes(judge(case, answer(marks, finish_reason="length"))) == {"control-marks"}
+    call = right(case).tool_calls[0]
+    twice = right(case, tool_calls=(call, call.model_copy(update={"index": 1, "id": "other"})))
+    assert codes(judge(case, twice)) == {"calls-surplus"}
+
+
 def test_no_tool_needed() -> None:
     case = case_of("tool-none")
     assert case.request.tools
