@@ -66,7 +66,7 @@ async def watch(client: Client, send: Callable[[], Awaitable[list[Answer]]], *, 
         counted = accounted(answers, before, counters)
         return None if counted is None else counted and idle(counters)
 
-    after = await _settle(client, settled)
+    after = await _settle(client, settled, patient=True)
     return Watched(answers=tuple(answers), before=before, after=after, samples=tuple(samples), scrapes_failed=failed[0])
 
 
@@ -80,8 +80,13 @@ async def scrape(client: Client) -> EngineCounters | None:
     return counters if known else None
 
 
-async def _settle(client: Client, settled: Callable[[EngineCounters], bool | None]) -> EngineCounters | None:
-    """The first scrape that is settled; the last one when none was in time or it cannot be told; None: no scrape."""
+async def _settle(
+    client: Client, settled: Callable[[EngineCounters], bool | None], *, patient: bool = False
+) -> EngineCounters | None:
+    """The first scrape that is settled; the last one when none was in time or it cannot be told; None: no scrape.
+
+    patient: the counters were there a moment ago, so one scrape that fails says little.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _IDLE_PATIENCE_S
     last: EngineCounters | None = None
@@ -90,7 +95,7 @@ async def _settle(client: Client, settled: Callable[[EngineCounters], bool | Non
         last = seen or last
         if seen is not None and settled(seen) is not False:
             return seen
-        if loop.time() >= deadline or (seen is None and last is None):
+        if loop.time() >= deadline or (last is None and not patient):
             return last
         await asyncio.sleep(_POLL_S)
 

@@ -203,8 +203,8 @@ async def _level(
 
 
 async def _second(stack: AsyncExitStack, run: Conduct, url: str, request: GateRequest, target: Target) -> Conduct:
-    """The second server, asked the same questions under its own name of the model."""
-    key = request.environ.get("DSPARK_API_KEY") or None
+    """The second server, asked the same questions under its own name of the model and with a key of its own."""
+    key = request.environ.get("DSPARK_AGAINST_API_KEY") or None
     client = await stack.enter_async_context(
         ApiClient(url, api_key=key, zero=time.perf_counter(), clock=time.perf_counter)
     )

@@ -72,7 +72,8 @@ def command_of(gate: GateSite, profile: Profile) -> tuple[str, ...]:
     """
     if gate.command is not None:
         return gate.command
-    words = (sys.executable, "-m", "dspark_ops", "gate", gate.builtin or "smoke")
+    # -P: it runs in the site's folder, whose files are no modules of ours.
+    words = (sys.executable, "-P", "-m", "dspark_ops", "gate", gate.builtin or "smoke")
     return words if profile.gpu else (*words, "--known-text", profile.canary.expect)
 
 

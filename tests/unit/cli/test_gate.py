@@ -107,6 +107,8 @@ def test_our_own_gate_runs_as_the_sites_program(url: str, tmp_path: Path, monkey
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     profile = load_profile("rehearsal")
     command = command_of(GateSite(builtin="smoke"), profile)
+    # It runs in the site's folder, whose files are no modules of ours.
+    (tmp_path / "typer.py").write_text("raise SystemExit(77)")
     environment = {"DSPARK_API_URL": url, "DSPARK_MODEL": "tiny", "DSPARK_RELEASE": "r-1"}
     good = run_program(command, 200, environment, lambda _line: None, folder=tmp_path)
     assert (good.outcome, good.rc) == ("passed", 0), good.tail
