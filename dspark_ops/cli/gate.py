@@ -55,6 +55,12 @@ KnownCallOption = Annotated[
     str | None,
     typer.Option("--known-call", metavar="JSON", help="With --known-text: the call it makes, {name, arguments}."),
 ]
+KnownLongOption = Annotated[
+    str | None,
+    typer.Option(
+        "--known-long", metavar="JSON", help="With --known-text: a text without end, {prompt, text, max_tokens}."
+    ),
+]
 BudgetOption = Annotated[
     float | None, typer.Option("--budget", min=0.1, metavar="MINUTES", help="Give up, without a verdict, after these.")
 ]
@@ -84,6 +90,7 @@ def smoke(
     extra: ExtraOption = None,
     known_text: KnownTextOption = None,
     known_call: KnownCallOption = None,
+    known_long: KnownLongOption = None,
     profile: ProfileOption = None,
     set_: SetOption = None,
     junit: JunitOption = None,
@@ -112,6 +119,7 @@ def release(
     extra: ExtraOption = None,
     known_text: KnownTextOption = None,
     known_call: KnownCallOption = None,
+    known_long: KnownLongOption = None,
     profile: ProfileOption = None,
     set_: SetOption = None,
     junit: JunitOption = None,
@@ -145,6 +153,7 @@ def certify(
     extra: ExtraOption = None,
     known_text: KnownTextOption = None,
     known_call: KnownCallOption = None,
+    known_long: KnownLongOption = None,
     profile: ProfileOption = None,
     set_: SetOption = None,
     junit: JunitOption = None,
@@ -186,6 +195,7 @@ def diff(
     extra: ExtraOption = None,
     known_text: KnownTextOption = None,
     known_call: KnownCallOption = None,
+    known_long: KnownLongOption = None,
     profile: ProfileOption = None,
     set_: SetOption = None,
     junit: JunitOption = None,
@@ -209,6 +219,7 @@ def _shared(given: dict[str, Any]) -> dict[str, Any]:
         "timeout_s": given["timeout"],
         "extra": _object("--extra", given["extra"]),
         "known_call": _object("--known-call", given["known_call"]),
+        "known_long": _object("--known-long", given["known_long"]),
     }
 
 
@@ -244,15 +255,21 @@ def _run(level: Level, given: dict[str, Any], junit: Path | None, *, as_json: bo
 def _request(level: Level, given: dict[str, Any]) -> GateRequest:
     from pydantic import ValidationError
 
+    from dspark_ops.gates.book import LongText
     from dspark_ops.gates.case import ExpectedCall
     from dspark_ops.gates.control import GateRequest
 
-    call = given.pop("known_call")
+    call, text = given.pop("known_call"), given.pop("known_long")
     try:
         known = None if call is None else ExpectedCall.model_validate(call)
     except ValidationError:
         raise ConfigError("--known-call is no call", hint='as {"name": "get_time", "arguments": {}}') from None
-    return GateRequest(level=level, known_call=known, **given)
+    try:
+        long = None if text is None else LongText.model_validate(text)
+    except ValidationError:
+        hint = 'as {"prompt": "count", "text": "1 2 3", "max_tokens": 3}'
+        raise ConfigError("--known-long is no text without end", hint=hint) from None
+    return GateRequest(level=level, known_call=known, known_long=long, **given)
 
 
 def _to_stderr(text: str) -> None:

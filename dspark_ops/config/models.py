@@ -279,6 +279,28 @@ class Canary(Frozen):
     thinking: bool = False
 
 
+class KnownCall(Frozen):
+    """A tool call: the function's name, and its arguments as JSON has them."""
+
+    name: Annotated[str, Field(min_length=1)]
+    arguments: dict[str, object] = {}
+
+
+class KnownLong(Frozen):
+    """A text that goes on for ever. prompt: what makes the model say it; text: its first max_tokens tokens."""
+
+    prompt: str
+    text: Annotated[str, Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1, le=4096)]
+
+
+class KnownAnswers(Frozen):
+    """What a model without knowledge says beside the canary's text, whatever it is asked: what a gate asks of it."""
+
+    call: KnownCall | None = None
+    long: KnownLong | None = None
+
+
 class DebianBase(Frozen):
     """The Debian root below everything: made by mmdebstrap, its digest is part of the lock hash."""
 
@@ -356,6 +378,7 @@ class Profile(Frozen):
     serve_args: tuple[str, ...]
     environment: dict[str, str]
     canary: Canary
+    known: KnownAnswers = KnownAnswers()
     memory: MemoryRule = MemoryRule()
     site: dict[str, object]
     rests_on: tuple[str, ...]

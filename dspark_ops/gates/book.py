@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
+
+from pydantic import Field
 
 from dspark_ops.gates import words
 from dspark_ops.gates.agent_text import paragraphs
@@ -82,16 +84,26 @@ class AgentBook(Record):
         )
 
 
+class LongText(Record):
+    """A text that goes on for ever. prompt: what makes the model say it; text: its first max_tokens tokens."""
+
+    prompt: str
+    text: str
+    max_tokens: int = Field(ge=1)
+
+
 class KnownTextBook(Record):
     """For a model that says a known text whatever it is asked, as a rehearsal's does. Prompts are an agent's.
 
-    text: its answer without tools; call: the call that it makes when it is offered tools; None: it makes none. The
-    model cannot recall anything, so there is no second turn.
+    text: its answer without tools; call: the call that it makes when it is offered tools; None: it makes none. long: a
+    long text of it, which is asked for in place of the short one: six short ones are never decoded at once. The model
+    cannot recall anything, so there is no second turn.
     """
 
     model: str
     text: str
     call: ExpectedCall | None = None
+    long: LongText | None = None
     prompt_word: str = "hello"
     tokens_per_character: float = 1.0
     max_tokens: int = 64
@@ -100,27 +112,30 @@ class KnownTextBook(Record):
 
     def weights(self, want: Want) -> Mapping[CaseKind, float]:
         if want == "text":
-            return {"known-text": 1}
+            return {"known-text": 1} if self.long is None else {"known-long": 1}
         return {"known-call": 1} if want == "tool" and self.call is not None else {}
 
     def make(self, kind: CaseKind, rng: random.Random, *, prompt_tokens: int, salt: str, stream: bool = True) -> Case:
         nonce = words.hexadecimal(rng, 16)
         room = prompt_tokens / self.tokens_per_character - 200
         tools: tuple[dict[str, Any], ...] = ()
-        expected: Expected = ExpectedText(text=self.text)
+        prompt, most, expected = self.prompt_word, self.max_tokens, cast("Expected", ExpectedText(text=self.text))
         if kind == "known-call" and self.call is not None:
             tools = offered_tools(rng, (_tool_for(self.call),), characters=room * 0.4, most=58, fewest=1, nonce=nonce)
-            expected = ExpectedCalls(calls=(self.call,))
+            most, expected = self.call_max_tokens, ExpectedCalls(calls=(self.call,))
+        if kind == "known-long" and self.long is not None:
+            prompt, most = self.long.prompt, self.long.max_tokens
+            expected = ExpectedText(text=self.long.text, finish="length")
         room -= len(json.dumps(list(tools)))
         request = ChatRequest(
             model=self.model,
             messages=(
                 {"role": "system", "content": f"[{nonce}] {paragraphs(rng, characters=room, facts=())}"},
-                {"role": "user", "content": self.prompt_word},
+                {"role": "user", "content": prompt},
             ),
             tools=tools,
             tool_choice="auto" if tools else None,
-            max_tokens=self.call_max_tokens if tools else self.max_tokens,
+            max_tokens=most,
             stream=stream,
             cache_salt=salt,
             extra=NO_THINKING if self.extra is None else self.extra,

@@ -13,7 +13,7 @@ TextKind = Literal["arithmetic", "needle", "sorting", "code", "json", "report", 
 ToolKind = Literal[
     "tool-call", "tool-values", "tool-parallel", "tool-none", "tool-forced", "tool-history", "tool-truncated"
 ]
-BookKind = Literal["known-text", "known-call"]
+BookKind = Literal["known-text", "known-long", "known-call"]
 CaseKind = TextKind | ToolKind | BookKind
 
 TEXT_KINDS: tuple[TextKind, ...] = ("arithmetic", "needle", "sorting", "code", "json", "report", "second-turn")

@@ -133,7 +133,7 @@ async def _bursts(run: Conduct) -> None:
     began, total = run.clock(), run.plan.bursts or run.plan.certify_bursts
     for index in range(total):
         run.say(index, total, "cold bursts")
-        await run.burst("bursts", index, burst_kinds(index, run.plan.width))
+        await run.burst("bursts", index, burst_kinds(index, run.plan.width, texts_only=run.plan.texts_only))
     run.part("bursts", f"bursts of {run.plan.width} cold requests", began)
 
 

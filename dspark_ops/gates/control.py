@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dspark_ops import __version__
 from dspark_ops.errors import ConfigError, NoVerdictError
 from dspark_ops.exitcodes import ExitCode
-from dspark_ops.gates.book import AgentBook, Book, KnownTextBook
+from dspark_ops.gates.book import AgentBook, Book, KnownTextBook, LongText
 from dspark_ops.gates.case import ExpectedCall
 from dspark_ops.gates.certify import boots_of, certify
 from dspark_ops.gates.differential import Arm, diff_endpoints, diff_warm, earlier_arm, paired_plan
@@ -35,6 +35,8 @@ from dspark_ops.whole_file import replace_file
 if TYPE_CHECKING:
     import httpx
 
+    from dspark_ops.config.models import Profile
+
 #: As long as an agent's first prompt; the reported faults were met from some 18,000 tokens on.
 PROMPT_TOKENS = 20000
 # What is kept free of the window for the answer and for our estimate of tokens.
@@ -47,7 +49,7 @@ _FEWEST_PROMPT_TOKENS = 64
 class GateRequest:
     """The command line of `gate`. Paths and addresses are as given; None: not given.
 
-    known_text, known_call: for a model that can say nothing else, as the rehearsal's. transport: for tests.
+    known_text, known_call, known_long: for a model that can say nothing else, as the rehearsal's. transport: for tests.
     """
 
     level: Level
@@ -75,6 +77,7 @@ class GateRequest:
     warm_cold: bool = False
     known_text: str | None = None
     known_call: ExpectedCall | None = None
+    known_long: LongText | None = None
     extra: Mapping[str, Any] | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     transport: httpx.AsyncBaseTransport | None = None
@@ -82,12 +85,14 @@ class GateRequest:
 
 @dataclass(frozen=True)
 class Target:
-    """Who is asked. name: for people, the site or the address. known_text: the one text that its model can say."""
+    """Who is asked. name: for people, the site or the address. known_text and the rest: all that its model can say."""
 
     name: str
     url: str
     model: str | None
     known_text: str | None = None
+    known_call: ExpectedCall | None = None
+    known_long: LongText | None = None
     release: str | None = None
 
 
@@ -109,8 +114,10 @@ async def run_gate(request: GateRequest, target: Target, say: Any) -> Report:
     clock = time.perf_counter if request.transport is None else loop.time
     if request.transport is not None:
         zero = loop.time()
-    if request.known_call is not None and (request.known_text or target.known_text) is None:
-        raise ConfigError("--known-call is for a model of known text", hint="name the text with --known-text")
+    beside = {"--known-call": request.known_call, "--known-long": request.known_long}
+    lonely = [option for option, given in beside.items() if given is not None]
+    if lonely and (request.known_text or target.known_text) is None:
+        raise ConfigError(f"{lonely[0]} is for a model of known text", hint="name the text with --known-text")
     key = request.environ.get("DSPARK_API_KEY") or None
     started_at = now()
     async with AsyncExitStack() as stack:
@@ -239,7 +246,8 @@ async def _book(
     text = request.known_text or target.known_text
     book: AgentBook | KnownTextBook
     if text is not None:
-        book = KnownTextBook(model=model, text=text, call=request.known_call, extra=extra)
+        call, long = request.known_call or target.known_call, request.known_long or target.known_long
+        book = KnownTextBook(model=model, text=text, call=call, long=long, extra=extra)
     else:
         book = AgentBook(model=model, temperature=request.temperature, top_p=request.top_p, extra=extra)
     # Measured on a prompt that every window has room for.
@@ -288,6 +296,7 @@ def _plan(request: GateRequest, tokens: int, book: Book) -> GatePlan:
         timeout_s=request.timeout_s,
         budget_s=request.budget_s,
         rescore=request.rescore and isinstance(book, AgentBook),
+        texts_only=isinstance(book, KnownTextBook),
         **{key: value for key, value in given.items() if value is not None},
     )
 
@@ -342,15 +351,24 @@ def _through_ssh(path: Path, request: GateRequest) -> Iterator[Target]:
     runner = open_runner(loaded.site, "head")
     try:
         with forward(runner, host, serve.api_port) as local:
-            yield Target(
+            target = Target(
                 name=loaded.site.name,
                 url=f"http://127.0.0.1:{local.port}",
                 model=request.model or loaded.site.model.served_name,
-                # A rehearsal's model has no weights that could answer a question.
-                known_text=None if profile.gpu else profile.canary.expect,
             )
+            yield target if profile.gpu else replace(target, **_known(profile))
     finally:
         runner.close()
+
+
+def _known(profile: Profile) -> dict[str, Any]:
+    """All that a rehearsal's model can say: it has no weights that could answer a question."""
+    call, long = profile.known.call, profile.known.long
+    return {
+        "known_text": profile.canary.expect,
+        "known_call": None if call is None else ExpectedCall.model_validate(call.model_dump()),
+        "known_long": None if long is None else LongText.model_validate(long.model_dump()),
+    }
 
 
 def _write_result(path: Path, result: RunResult) -> None:

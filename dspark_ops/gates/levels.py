@@ -57,7 +57,7 @@ async def release(run: Conduct, plan: SequentialPlan = RELEASE) -> RunResult:
             counts = _counts(run)
             left = _left(run, plan, counts)
             run.say(len(counts), len(counts) + left, _so_far(counts))
-            await run.burst("bursts", index, burst_kinds(index, run.plan.width))
+            await run.burst("bursts", index, burst_kinds(index, run.plan.width, texts_only=run.plan.texts_only))
             index += 1
             decision = _decide(run, plan, _counts(run))
     except VoidRunError as reason:

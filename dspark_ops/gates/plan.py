@@ -58,7 +58,8 @@ class GatePlan(Record):
     """One run. seed: the same one asks the same questions. timeout_s: of one request. Unit of budget_s: seconds.
 
     bursts: a fixed number in place of the sequential test, of which none may be bad; None: sequential (release) or the
-    level's own number. repeats: how often in a run a burst may be asked again when our own clock was late.
+    level's own number. repeats: how often in a run a burst may be asked again when our own clock was late. texts_only:
+    no calls in bursts, where the model's are too short to be decoded at once.
     """
 
     level: Level
@@ -75,11 +76,15 @@ class GatePlan(Record):
     soak_s: float = Field(default=2400.0, ge=0)
     long_probes: tuple[int, ...] = LONG_PROBES
     pairs: int = Field(default=60, ge=1)
+    texts_only: bool = False
     rescore: bool = True
 
 
-def burst_kinds(index: int, width: int) -> tuple[CaseKind, ...]:
+def burst_kinds(index: int, width: int, *, texts_only: bool = False) -> tuple[CaseKind, ...]:
     """The kinds of burst number `index`, the longest answers first."""
+    texts: tuple[CaseKind, ...] = ("report",)
+    if texts_only:
+        return texts * width
     kinds = BURST_KINDS[index % len(BURST_KINDS)]
     return tuple(kinds[slot] if slot < len(kinds) else "report" for slot in range(width))
 

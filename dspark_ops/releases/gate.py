@@ -74,7 +74,11 @@ def command_of(gate: GateSite, profile: Profile) -> tuple[str, ...]:
         return gate.command
     # -P: it runs in the site's folder, whose files are no modules of ours.
     words = (sys.executable, "-P", "-m", "dspark_ops", "gate", gate.builtin or "smoke")
-    return words if profile.gpu else (*words, "--known-text", profile.canary.expect)
+    if profile.gpu:
+        return words
+    known = {"--known-call": profile.known.call, "--known-long": profile.known.long}
+    given = [(option, answer.model_dump_json()) for option, answer in known.items() if answer is not None]
+    return (*words, "--known-text", profile.canary.expect, *(word for pair in given for word in pair))
 
 
 def run_program(

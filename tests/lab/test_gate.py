@@ -52,15 +52,7 @@ def test_smoke_passes_as_the_profile_knows_its_model(serving: Operator, tmp_path
     done = serving.run("gate smoke", "--json", "--out", str(tmp_path / "gate"))
     assert_passed(done)
     judged = assert_ten_cold_answers(tmp_path / "gate")
-    assert {one["kind"] for one in judged} == {"known-text"}
-
-
-@pytest.mark.soak
-def test_smoke_passes_with_tool_calls(serving: Operator, tmp_path: Path) -> None:
-    done = serving.run("gate smoke", "--json", "--out", str(tmp_path / "gate"), *CALLS)
-    assert_passed(done)
-    judged = assert_ten_cold_answers(tmp_path / "gate")
-    assert Counter(one["kind"] for one in judged) == {"known-text": 7, "known-call": 3}
+    assert Counter(one["kind"] for one in judged) == {"known-long": 7, "known-call": 3}
     # Both modes: only an answer that was streamed has a first chunk.
     assert [one["ttft_s"] is None for one in judged if one["kind"] == "known-call"] == [False, True, False]
 
@@ -77,12 +69,24 @@ def test_a_call_that_is_not_the_models_does_not_pass(serving: Operator, tmp_path
 
 
 @pytest.mark.soak
-def test_a_burst_that_was_not_at_once_is_void_and_proves_nothing(serving: Operator, tmp_path: Path) -> None:
-    """The model's eleven tokens end before six prompts are in the engine's batch: what is not shown is not claimed."""
-    few = ("--bursts", "1", "--tool-cases", "1", "--soak", "0", "--boots", "1")
-    done = serving.run("gate certify", "--json", "--out", str(tmp_path / "gate"), *few, *CALLS)
-    assert (done.rc, done.document()["verdict"]) == (3, "indeterminate"), done
-    assert "expected 6 in the batch at once" in done.document()["message"]
+def test_tool_calls_are_whole_streamed_and_unary_and_six_answers_at_once(serving: Operator, tmp_path: Path) -> None:
+    folder = tmp_path / "gate"
+    # A little of what certifies: two bursts as wide as the engine's batch, four calls in each mode.
+    few = ("--bursts", "2", "--width", "6", "--tool-cases", "4", "--soak", "0", "--boots", "1")
+    done = serving.run("gate certify", "--json", "--out", str(folder), *few)
+    assert_passed(done)
+    parts = {part["name"]: (part["asked"], part["bad"], part["done"]) for part in lines(folder, "part")}
+    assert parts == {"bursts": (12, 0, True), "tools": (8, 0, True), "soak": (0, 0, True), "long": (0, 0, True)}
+    bursts = lines(folder, "burst")
+    tools = [one for burst in bursts if burst["part"] == "tools" for one in burst["judged"]]
+    assert Counter((one["kind"], one["name"].rpartition("/")[2]) for one in tools) == {
+        ("known-call", "streamed"): 4,
+        ("known-call", "whole"): 4,
+    }
+    # Ours may be late on a busy machine and is asked again; the bursts that count were at once and cold.
+    counted = [burst["proof"] for burst in bursts if burst["part"] == "bursts" and burst["counted"]]
+    assert [(proof["doubts"], proof["finished"]) for proof in counted] == [([], 6)] * 2
+    assert all(proof["spread_s"] <= 0.05 and proof["overlap_s"] > 0 for proof in counted), counted
 
 
 def gate_kept(operator: Operator, release: str) -> str | None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -18,7 +19,7 @@ from dspark_ops.config.load import load_profile
 from dspark_ops.config.models import GateSite
 from dspark_ops.gates.record import read_run
 from dspark_ops.releases.gate import command_of, run_program
-from tests.openai_server.answers import Solution
+from tests.openai_server.answers import Solution, call_of
 from tests.openai_server.app import Lies, ServerSetup, make_app
 from tests.openai_server.serving import serve
 
@@ -26,6 +27,18 @@ pytestmark = pytest.mark.timeout(300)
 
 TEXT = "The quick brown fox jumps over the lazy dog."
 SETUP = ServerSetup(model="tiny", context_length=4096, prefill_rate=20000.0, decode_step_s=0.02)
+
+
+def rehearsed(body: dict[str, Any]) -> Solution:
+    """What the rehearsal's model says, as its profile knows it: a call, a text without end, or one sentence."""
+    known = load_profile("rehearsal").known
+    assert known.call is not None
+    assert known.long is not None
+    if body.get("tools"):
+        return Solution(tool_calls=(call_of(known.call.model_dump()),))
+    if body["messages"][-1]["content"] == known.long.prompt:
+        return Solution(known.long.text, finish="length")
+    return Solution(TEXT)
 
 
 def server(setup: ServerSetup = SETUP, text: str = TEXT) -> object:
@@ -103,17 +116,22 @@ def test_the_address_of_a_deploy_is_enough_and_wins_over_a_site_file(url: str, t
     assert done.returncode == 0, done.stderr
 
 
-def test_our_own_gate_runs_as_the_sites_program(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_gate_runs_as_the_sites_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     profile = load_profile("rehearsal")
     command = command_of(GateSite(builtin="smoke"), profile)
     # It runs in the site's folder, whose files are no modules of ours.
     (tmp_path / "typer.py").write_text("raise SystemExit(77)")
-    environment = {"DSPARK_API_URL": url, "DSPARK_MODEL": "tiny", "DSPARK_RELEASE": "r-1"}
-    good = run_program(command, 200, environment, lambda _line: None, folder=tmp_path)
-    assert (good.outcome, good.rc) == ("passed", 0), good.tail
-    bad = run_program(command, 200, environment | {"DSPARK_MODEL": "other"}, lambda _line: None, folder=tmp_path)
-    assert (bad.outcome, bad.rc) == ("failed", 3)
+    with serve(make_app(SETUP, solver=rehearsed)) as url:
+        environment = {"DSPARK_API_URL": url, "DSPARK_MODEL": "tiny", "DSPARK_RELEASE": "r-1"}
+        good = run_program(command, 200, environment, lambda _line: None, folder=tmp_path)
+        assert (good.outcome, good.rc) == ("passed", 0), good.tail
+        bad = run_program(command, 200, environment | {"DSPARK_MODEL": "other"}, lambda _line: None, folder=tmp_path)
+        assert (bad.outcome, bad.rc) == ("failed", 3)
+    # A model that says its sentence only, and makes no call, is not what the profile knows.
+    with server() as url:  # type: ignore[attr-defined]
+        wrong = run_program(command, 200, environment | {"DSPARK_API_URL": url}, lambda _line: None, folder=tmp_path)
+    assert (wrong.outcome, wrong.rc) == ("failed", 1), wrong.tail
 
 
 def test_a_model_that_is_not_rehearsed_is_asked_an_agents_questions() -> None:

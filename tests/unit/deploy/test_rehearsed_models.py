@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from dspark_ops.config.engine_arguments import take_apart
-from dspark_ops.config.load import LoadedSite
+from dspark_ops.config.load import LoadedSite, load_profile
 from dspark_ops.config.models import ROLES
 from dspark_ops.config.release_names import release_names
 from dspark_ops.deploy.spec import render_argv, render_pair
@@ -93,3 +93,12 @@ def test_what_the_engine_will_count_is_known(k: int) -> None:
     half = acceptance("draft-half", k)
     assert half[0] == pytest.approx(0.5, abs=0.15)
     assert 1.4 < tokens_per_step("draft-half", k) < 2.2
+
+
+def test_the_profile_knows_what_the_models_chains_say() -> None:
+    known = load_profile("rehearsal").known
+    assert known.call is not None
+    assert known.call.model_dump() == KNOWN_CALL
+    assert known.long is not None
+    count = known.long.text.split(" ")
+    assert count == [f"{number:03d}" for number in range(known.long.max_tokens)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspark_ops.gates.book import AgentBook, Book, KnownTextBook, Want, draw
+from dspark_ops.gates.book import AgentBook, Book, KnownTextBook, LongText, Want, draw
 from dspark_ops.gates.case import TEXT_KINDS, TOOL_KINDS, Case, ExpectedCall
 from dspark_ops.gates.oracles import judge
 from dspark_ops.gates.prompts import characters
@@ -42,6 +42,17 @@ def test_an_agents_cases_can_be_answered(want: Want) -> None:
         case = make(AGENT, want, seed)
         assert case.request.model == "m"
         assert judge(case, right(case)).outcome == "pass"
+
+
+def test_a_long_known_text_is_asked_for_in_place_of_the_short_one() -> None:
+    long = LongText(prompt="COUNT", text="1 2 3 4", max_tokens=4)
+    case = make(KNOWN.model_copy(update={"long": long}), "text")
+    assert (case.kind, case.request.messages[-1]["content"], case.request.max_tokens) == ("known-long", "COUNT", 4)
+    assert judge(case, right(case)).outcome == "pass"
+    assert judge(case, answer("1 2 3 4", finish_reason="length")).outcome == "pass"
+    assert judge(case, answer("1 2 4 4", finish_reason="length")).outcome == "fail"
+    # It goes on for ever: one that ended by itself was not that text.
+    assert judge(case, answer("1 2 3 4")).outcome == "fail"
 
 
 def test_known_text_is_judged_to_the_letter() -> None:
