@@ -108,6 +108,7 @@ def test_stop_and_start_give_the_pair_back(serving: Operator) -> None:
     assert_serves(serving)
 
 
+@pytest.mark.soak
 def test_an_unreachable_node_is_no_verdict_and_the_other_is_not_touched(
     serving: Operator, tmp_path: Path, frozen_worker: None
 ) -> None:

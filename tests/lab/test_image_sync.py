@@ -212,6 +212,7 @@ def test_a_layer_of_200_mb_goes_over_the_rail_and_not_over_the_lan(operator: Ope
     measured(operator, build(operator, base.reference, 200))
 
 
+@pytest.mark.soak
 def test_a_cut_link_is_named_and_the_next_run_moves_the_rest_over_the_next_rail(
     operator: Operator, base: Image, slow: None
 ) -> None:

@@ -35,6 +35,7 @@ def cmdlines(operator: Operator) -> dict[str, str]:
     return {role: operator.on(role, "cat", f"/proc/{operator.rank_pid(role)}/cmdline") for role in ("head", "worker")}
 
 
+@pytest.mark.soak
 def test_another_profile_and_back_with_no_wrong_answer_and_the_same_arguments(serving: Operator) -> None:
     first, words = serving_release(serving), cmdlines(serving)
     with steady_client(serving.ssh_config) as client:
