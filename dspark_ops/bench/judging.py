@@ -86,15 +86,7 @@ def speculation_of(before: EngineCounters | None, after: EngineCounters | None) 
         # A position that no draft had reached has no series yet.
         begun = (*(first or ()), *([0.0] * len(last)))
         positions = tuple(max(0.0, now - then) / drafts for now, then in zip(last, begun, strict=False))
-    return Speculation(
-        drafts=drafts,
-        draft_tokens=proposed,
-        accepted=accepted,
-        acceptance=accepted / proposed,
-        tokens_per_step=1 + accepted / drafts,
-        per_position=positions,
-        depth=proposed / drafts,
-    )
+    return Speculation.of(drafts, proposed, accepted, positions)
 
 
 def identity_of(

@@ -184,6 +184,19 @@ class Speculation(Record):
         """The rate at the last position; None: the server gives no positions."""
         return self.per_position[-1] if self.per_position else None
 
+    @classmethod
+    def of(cls, drafts: float, draft_tokens: float, accepted: float, per_position: tuple[float, ...]) -> Speculation:
+        """The rates of these counts; drafts and draft_tokens are not zero."""
+        return cls(
+            drafts=drafts,
+            draft_tokens=draft_tokens,
+            accepted=accepted,
+            acceptance=accepted / draft_tokens,
+            tokens_per_step=1 + accepted / drafts,
+            per_position=per_position,
+            depth=draft_tokens / drafts,
+        )
+
 
 class Block(Record):
     """One block. state: void, its samples are not used (reasons say why); unchecked, the counters that would have

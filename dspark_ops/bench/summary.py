@@ -210,15 +210,7 @@ def pool(parts: Iterable[Speculation | None]) -> Speculation | None:
     positions = tuple(
         sum(p.per_position[i] * p.drafts for p in known if i < len(p.per_position)) / drafts for i in range(depth)
     )
-    return Speculation(
-        drafts=drafts,
-        draft_tokens=proposed,
-        accepted=accepted,
-        acceptance=accepted / proposed,
-        tokens_per_step=1 + accepted / drafts,
-        per_position=positions,
-        depth=proposed / drafts,
-    )
+    return Speculation.of(drafts, proposed, accepted, positions)
 
 
 def _steps_per_second(blocks: Sequence[Block]) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dspark_ops.cli.options import JsonOption, SetOption, emit, say
+from dspark_ops.cli.options import ApiSiteOption, JsonOption, ModelOption, SetOption, UrlOption, emit, say
 from dspark_ops.errors import ConfigError, NoVerdictError
 from dspark_ops.exitcodes import ExitCode
 
@@ -25,16 +25,6 @@ app = typer.Typer(
     "`vllm bench serve`; compare: two servers. Exit 0 measured, 1 slower than allowed, 3 nothing could be measured.",
 )
 
-SiteOption = Annotated[
-    Path | None,
-    typer.Option("--site", "-s", help="The site file; its API is reached through SSH. [env var: DSPARK_SITE]"),
-]
-UrlOption = Annotated[
-    str | None, typer.Option("--url", help="The API's address instead of a site. [env var: DSPARK_API_URL]")
-]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="As the API calls it. [env var: DSPARK_MODEL]")
-]
 ProfileOption = Annotated[str, typer.Option("--profile", metavar="NAME", help="quick: minutes; standard: hours.")]
 SiteProfileOption = Annotated[
     str | None, typer.Option("--site-profile", metavar="NAME", help="Use this profile of the site.")
@@ -80,7 +70,7 @@ LossOption = Annotated[
 
 @app.command()
 def run(
-    site: SiteOption = None,
+    site: ApiSiteOption = None,
     url: UrlOption = None,
     model: ModelOption = None,
     profile: ProfileOption = "quick",

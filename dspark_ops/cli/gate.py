@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dspark_ops.cli.options import JsonOption, ProfileOption, SetOption, finish
+from dspark_ops.cli.options import ApiSiteOption, JsonOption, ModelOption, ProfileOption, SetOption, UrlOption, finish
 from dspark_ops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,16 +25,6 @@ app = typer.Typer(
     "concurrent and alone.",
 )
 
-SiteOption = Annotated[
-    Path | None,
-    typer.Option("--site", "-s", help="The site file; its API is reached through SSH. [env var: DSPARK_SITE]"),
-]
-UrlOption = Annotated[
-    str | None, typer.Option("--url", help="The API's address instead of a site. [env var: DSPARK_API_URL]")
-]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="As the API calls it. [env var: DSPARK_MODEL]")
-]
 TokensOption = Annotated[
     int | None,
     typer.Option("--prompt-tokens", min=64, help="Length of a prompt; 20000, or what the model's window has room for."),
@@ -77,7 +67,7 @@ RescoreOption = Annotated[
 
 @app.command()
 def smoke(
-    site: SiteOption = None,
+    site: ApiSiteOption = None,
     url: UrlOption = None,
     model: ModelOption = None,
     prompt_tokens: TokensOption = None,
@@ -103,7 +93,7 @@ def smoke(
 
 @app.command()
 def release(
-    site: SiteOption = None,
+    site: ApiSiteOption = None,
     url: UrlOption = None,
     model: ModelOption = None,
     prompt_tokens: TokensOption = None,
@@ -132,7 +122,7 @@ def release(
 
 @app.command()
 def certify(
-    site: SiteOption = None,
+    site: ApiSiteOption = None,
     url: UrlOption = None,
     model: ModelOption = None,
     prompt_tokens: TokensOption = None,
@@ -172,7 +162,7 @@ def certify(
 
 @app.command()
 def diff(
-    site: SiteOption = None,
+    site: ApiSiteOption = None,
     url: UrlOption = None,
     model: ModelOption = None,
     against_url: Annotated[str | None, typer.Option("--against-url", help="The other server, asked in turn.")] = None,

@@ -20,6 +20,17 @@ SiteOption = Annotated[
     Path,
     typer.Option("--site", "-s", envvar="DSPARK_SITE", help="The site file.", show_envvar=True),
 ]
+# Of the verbs that ask a served model: through a site, or at an address.
+ApiSiteOption = Annotated[
+    Path | None,
+    typer.Option("--site", "-s", help="The site file; its API is reached through SSH. [env var: DSPARK_SITE]"),
+]
+UrlOption = Annotated[
+    str | None, typer.Option("--url", help="The API's address instead of a site. [env var: DSPARK_API_URL]")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="As the API calls it. [env var: DSPARK_MODEL]")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the site, as serve.api_port=8001."),

@@ -15,8 +15,8 @@ from dspark_ops.errors import ConfigError
 from dspark_ops.gates import words
 from dspark_ops.gates.agent_text import history, paragraphs
 from dspark_ops.gates.agent_tools import offered_tools
-from dspark_ops.gates.case import TEXT_KINDS, TOOL_KINDS, Case, CaseKind, ExpectedCalls, TextKind, ToolKind
-from dspark_ops.gates.tasks import Task, confirmation_question, second_question, text_task
+from dspark_ops.gates.case import TEXT_KINDS, TOOL_KINDS, Case, CaseKind, TextKind, ToolKind
+from dspark_ops.gates.tasks import Task, second_question, text_task
 from dspark_ops.gates.tool_cases import ToolTask, tool_task
 from dspark_ops.openai_api.model import Answer, ChatRequest
 
@@ -95,35 +95,6 @@ def second_turn(case: Case, answer: Answer) -> Case | None:
         {"role": "user", "content": task.text},
     )
     request = case.request.model_copy(update={"messages": messages, "max_tokens": task.max_tokens})
-    return Case(kind=case.kind, request=request, expected=task.expected, nonce=case.nonce, warm=True)
-
-
-def result_turn(case: Case, answer: Answer) -> Case | None:
-    """The turn after tool calls: the server's own calls with its own ids come back with their results, one of which is
-    asked for. Warm by intent. None: there are no calls with ids to go on from, or they were to be cut off.
-    """
-    calls = answer.tool_calls
-    expected = case.expected
-    if answer.failure is not None or not calls or not isinstance(expected, ExpectedCalls) or expected.truncated:
-        return None
-    if any(not call.id or not call.name for call in calls):
-        return None
-    rng = random.Random(case.nonce)  # noqa: S311 - reproducible
-    results = {call.id: {"done": True, "confirmation": words.code(rng)} for call in calls}
-    asked = rng.choice(calls)
-    made = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in calls
-    ]
-    task = confirmation_question(f"call number {calls.index(asked) + 1}", str(results[asked.id]["confirmation"]))
-    messages = (
-        *case.request.messages,
-        {"role": "assistant", "content": answer.content or None, "tool_calls": made},
-        *({"role": "tool", "tool_call_id": key, "content": json.dumps(result)} for key, result in results.items()),
-        {"role": "user", "content": task.text},
-    )
-    update = {"messages": messages, "max_tokens": task.max_tokens, "tool_choice": "auto"}
-    request = case.request.model_copy(update=update)
     return Case(kind=case.kind, request=request, expected=task.expected, nonce=case.nonce, warm=True)
 
 

@@ -177,12 +177,3 @@ def second_question(tag: str) -> Task:
         "Answer with one line: `TAG: ` and the tag, nothing else."
     )
     return Task(text=text, expected=ExpectedValue(label="TAG", value=tag), max_tokens=120)
-
-
-def confirmation_question(which: str, confirmation: str) -> Task:
-    """What is asked when the results of tool calls have come back. which: the call that is meant, in words."""
-    text = (
-        f"Which confirmation did the result of {which} give? Do not call any tool. "
-        "Answer with one line: `CONFIRMED: ` and the confirmation, nothing else."
-    )
-    return Task(text=text, expected=ExpectedValue(label="CONFIRMED", value=confirmation), max_tokens=120)

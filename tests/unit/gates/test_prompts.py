@@ -11,7 +11,7 @@ import pytest
 from dspark_ops.errors import ConfigError
 from dspark_ops.gates.case import TEXT_KINDS, TOOL_KINDS, CaseKind, ExpectedCalls, ExpectedValue
 from dspark_ops.gates.oracles import judge
-from dspark_ops.gates.prompts import characters, make_case, measured_ratio, result_turn, second_turn
+from dspark_ops.gates.prompts import characters, make_case, measured_ratio, second_turn
 from tests.unit.gates.answers import answer, case_of, right
 
 KINDS: tuple[CaseKind, ...] = (*TEXT_KINDS, *TOOL_KINDS)
@@ -146,30 +146,3 @@ def test_a_vocabulary_of_single_letters_gets_room_for_its_answers() -> None:
 def test_a_kind_of_another_book_is_refused() -> None:
     with pytest.raises(ConfigError, match="no kind of agent case"):
         make_case("known-text", random.Random(1), prompt_tokens=4000, salt="s")  # noqa: S311
-
-
-@pytest.mark.parametrize("kind", ["tool-call", "tool-parallel", "tool-forced", "tool-history"])
-def test_the_servers_own_calls_come_back_with_their_ids_and_results(kind: CaseKind) -> None:
-    case = case_of(kind)
-    called = right(case)
-    turn = result_turn(case, called)
-    assert turn is not None
-    assert turn.warm
-    assert turn.request.messages[: len(case.request.messages)] == case.request.messages
-    history, *results, question = turn.request.messages[len(case.request.messages) :]
-    assert [call["id"] for call in history["tool_calls"]] == [call.id for call in called.tool_calls]
-    assert [result["tool_call_id"] for result in results] == [call.id for call in called.tool_calls]
-    assert question["role"] == "user"
-    assert turn.request.body()["tool_choice"] == "auto"
-    confirmations = [json.loads(result["content"])["confirmation"] for result in results]
-    verdicts = [judge(turn, answer(f"CONFIRMED: {value}")).outcome for value in confirmations]
-    assert verdicts.count("pass") == 1, "one result is asked for, and no other"
-
-
-def test_there_is_no_turn_of_results_without_calls_that_can_be_answered() -> None:
-    case = case_of("tool-call")
-    nameless = right(case).tool_calls[0].model_copy(update={"id": None})
-    assert result_turn(case, right(case, tool_calls=(nameless,))) is None
-    assert result_turn(case, answer("I have booked it.")) is None
-    assert result_turn(case_of("tool-truncated"), right(case_of("tool-truncated"))) is None
-    assert result_turn(case_of("tool-none"), right(case_of("tool-none"))) is None
