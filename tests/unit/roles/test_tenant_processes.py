@@ -188,18 +188,19 @@ def test_whatever_step_a_kill_comes_at_it_comes_back(
     tenant_node: TenantNode, start: Starter, killer: Killer, step: int
 ) -> None:
     tenant = start(SLEEPS)
+    command = bare.command_line(tenant["process"]["pid"])  # ends in this test's own mark: workers run beside it
     killed = killer.run(step, lambda: tenant_node.evict(tenant))
     assert killed is (step < 5), "the number of steps has changed: mend the range"
     tenant_node.restore(start_processes=True)
-    running = [pid for pid in bare.processes() if "deep blue" in _colour(pid)]
-    assert len(running) == 1
+    running = [pid for pid in bare.processes() if bare.command_line(pid) == command]
+    assert [_colour(pid) for pid in running] == ["deep blue"]
     assert not {"intended", "stopped"} & set(tenant_node.states())
 
 
 def _colour(pid: int) -> str:
     with suppress(OSError):
         environ = bare.parse_environ((Path("/proc") / str(pid) / "environ").read_bytes())
-        return environ.get("COLOUR", "") if SLEEPS in bare.command_line(pid) else ""
+        return environ.get("COLOUR", "")
     return ""
 
 
