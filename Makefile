@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test unit lab-test soak mutation fuzz lint format docs bench clean
+.PHONY: setup demo test unit monitoring-test gateway-test lab-test soak mutation fuzz lint format docs bench clean
 
 setup: $(STAMP)
 
@@ -18,10 +18,21 @@ demo: setup
 
 # Unit and contract tests first, then the same product on the real rehearsal pair. Many unit tests wait: on two cores
 # those of the roles took 104 s with two workers and 85 s with four (2026-11-27).
-test: unit lab-test
+test: unit monitoring-test gateway-test lab-test
 
 unit: setup
-	$(BIN)/python -m pytest tests/unit tests/contract -q -n 4 --dist worksteal
+	$(BIN)/python -m pytest tests/unit tests/contract -m "not soak" -q -n 4 --dist worksteal
+
+# The alerts, judged by the real promtool; then each made wrong in one way at a time, which a unit test of it must notice.
+monitoring-test: setup
+	$(BIN)/python -m tests.monitoring.rule_files --install-prerequisites
+	$(BIN)/python -m pytest tests/monitoring -q --durations=10
+	$(BIN)/python -m tests.monitoring.mutate
+
+# The gateway's contract: LiteLLM from the product's lock and the machine's HAProxy, on loopback.
+gateway-test: setup
+	$(BIN)/python -m tests.gateway.programs --install-prerequisites
+	$(BIN)/python -m pytest tests/gateway -q --durations=10
 
 lab-test: setup
 	$(BIN)/dspark-ops lab up --install-prerequisites
@@ -31,7 +42,7 @@ lab-test: setup
 # docs/evidence/.
 soak: setup
 	$(BIN)/dspark-ops lab up --install-prerequisites
-	$(BIN)/python -m pytest tests/release tests/lab -m soak -q -s
+	$(BIN)/python -m pytest tests/release tests/lab tests/unit/supervise -m soak -q -s
 
 # Each rule of the doctor broken in turn; at least 98 % must be noticed by a fixture. Two minutes on one core.
 mutation: setup

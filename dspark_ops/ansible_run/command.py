@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_VAULT = "ANSIBLE_VAULT_PASSWORD_FILE"
+
 
 @dataclass(frozen=True)
 class PlaybookRun:
@@ -37,8 +39,13 @@ def build_argv(run: PlaybookRun) -> tuple[str, ...]:
 
 
 def build_environment(run: PlaybookRun, environ: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment, less every ANSIBLE_ variable, plus ours: what a run does depends on us alone."""
+    """The caller's environment, less every ANSIBLE_ variable, plus ours: what a run does depends on us alone.
+
+    One stays: where the operator's vault password is, for key files that are kept encrypted.
+    """
     kept = {key: value for key, value in environ.items() if not key.startswith(("ANSIBLE_", "DSPARK_EVENTS"))}
+    if _VAULT in environ:
+        kept[_VAULT] = environ[_VAULT]
     playbooks = run.playbook.parent
     return kept | {
         "ANSIBLE_CONFIG": str(run.config),

@@ -51,7 +51,14 @@ VERBS: dict[str, tuple[str, str, str]] = {
     ),
     "gate": ("dspark_ops.cli.gate", "app", "Does the served model garble? Cold, concurrent, with the bound in words."),
     "bench": ("dspark_ops.cli.bench", "app", "How fast is it? By class of content, with intervals."),
-    "monitor": ("dspark_ops.cli.monitor", "app", "The doctor on a timer of this machine, as metrics."),
+    "supervise": (
+        "dspark_ops.cli.supervise",
+        "app",
+        "The owner of the pair on the head: install, remove, status, hold, resume, explain.",
+    ),
+    "monitor": ("dspark_ops.cli.monitor", "app", "Metrics and alerts of the pair; the doctor on a timer."),
+    "exposure": ("dspark_ops.cli.exposure", "app", "What strangers can reach of the pair, and what closes it."),
+    "gateway": ("dspark_ops.cli.gateway", "app", "What clients talk to: the pair first, a cloud second."),
     "lab": ("dspark_ops.cli.lab", "app", "The rehearsal pair: two virtual Sparks on this machine."),
 }
 

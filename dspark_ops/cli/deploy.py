@@ -11,6 +11,7 @@ from dspark_ops.cli.options import (
     CheckOption,
     DiffOption,
     EvictOption,
+    ForceHoldOption,
     JsonOption,
     ProfileOption,
     SetOption,
@@ -29,6 +30,7 @@ def deploy(
     ensure: Annotated[bool, typer.Option("--ensure", help="End at once if the release answers already.")] = False,
     check: CheckOption = False,
     diff: DiffOption = False,
+    force_hold: ForceHoldOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
     overrides: SetOption = None,
@@ -49,6 +51,6 @@ def deploy(
         verb="deploy",
         consent=lambda plan: consent(plan, yes=yes),
         progress=progress_printer(),
-        wishes=Wishes(evict=evict, ensure=ensure, check=check, diff=diff),
+        wishes=Wishes(evict=evict, ensure=ensure, check=check, diff=diff, force_hold=force_hold),
     )
     raise typer.Exit(finish(report, as_json=as_json))

@@ -45,6 +45,10 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; the pl
 EvictOption = Annotated[
     bool, typer.Option("--evict", help="Consent: tenants that stand in the way leave first, and are recorded.")
 ]
+ForceHoldOption = Annotated[
+    bool,
+    typer.Option("--force-hold", help="Stop the unit of a supervisor that does not answer, for the time of this verb."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 
 DEFAULT_SITE = Path("site.yml")

@@ -11,6 +11,7 @@ from dspark_ops.cli.options import (
     CheckOption,
     DiffOption,
     EvictOption,
+    ForceHoldOption,
     JsonOption,
     SetOption,
     SiteOption,
@@ -29,6 +30,7 @@ def rollback(
     evict: EvictOption = False,
     check: CheckOption = False,
     diff: DiffOption = False,
+    force_hold: ForceHoldOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
     overrides: SetOption = None,
@@ -48,6 +50,6 @@ def rollback(
         release,
         consent=lambda plan: consent(plan, yes=yes),
         progress=progress_printer(),
-        wishes=Wishes(evict=evict, check=check, diff=diff),
+        wishes=Wishes(evict=evict, check=check, diff=diff, force_hold=force_hold),
     )
     raise typer.Exit(finish(report, as_json=as_json))

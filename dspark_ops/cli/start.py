@@ -9,6 +9,7 @@ from dspark_ops.cli.options import (
     CheckOption,
     DiffOption,
     EvictOption,
+    ForceHoldOption,
     JsonOption,
     SetOption,
     SiteOption,
@@ -24,6 +25,7 @@ def start(
     evict: EvictOption = False,
     check: CheckOption = False,
     diff: DiffOption = False,
+    force_hold: ForceHoldOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
     overrides: SetOption = None,
@@ -39,6 +41,6 @@ def start(
         verb="start",
         consent=lambda plan: consent(plan, yes=yes),
         progress=progress_printer(),
-        wishes=Wishes(load_image=False, evict=evict, check=check, diff=diff),
+        wishes=Wishes(load_image=False, evict=evict, check=check, diff=diff, force_hold=force_hold),
     )
     raise typer.Exit(finish(report, as_json=as_json))

@@ -10,6 +10,7 @@ from dspark_ops.cli.options import (
     DEFAULT_SITE,
     CheckOption,
     DiffOption,
+    ForceHoldOption,
     JsonOption,
     SetOption,
     SiteOption,
@@ -25,6 +26,7 @@ def stop(
     remove: Annotated[bool, typer.Option("--remove", help="Remove the containers too, with their logs.")] = False,
     check: CheckOption = False,
     diff: DiffOption = False,
+    force_hold: ForceHoldOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
     overrides: SetOption = None,
@@ -41,5 +43,6 @@ def stop(
         check=check,
         diff=diff,
         remove=remove,
+        force_hold=force_hold,
     )
     raise typer.Exit(finish(report, as_json=as_json))

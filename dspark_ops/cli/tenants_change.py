@@ -10,6 +10,7 @@ from dspark_ops.cli.options import (
     DEFAULT_SITE,
     CheckOption,
     DiffOption,
+    ForceHoldOption,
     JsonOption,
     SetOption,
     SiteOption,
@@ -30,6 +31,7 @@ def evict(
     site: SiteOption = DEFAULT_SITE,
     check: CheckOption = False,
     diff: DiffOption = False,
+    force_hold: ForceHoldOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
     overrides: SetOption = None,
@@ -52,6 +54,7 @@ def evict(
         kill=kill,
         check=check,
         diff=diff,
+        force_hold=force_hold,
     )
     raise typer.Exit(finish(report, as_json=as_json))
 

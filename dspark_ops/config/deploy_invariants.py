@@ -78,10 +78,23 @@ def reclaim_is_consented(site: Site, _profile: Profile) -> Iterator[Problem]:
         yield Problem("cfg.reclaim", "guards.reclaim", text, "note")
 
 
+def a_wedge_outlasts_a_canary(site: Site, _profile: Profile) -> Iterator[Problem]:
+    """One sign that is still waiting for its own answer cannot confirm another."""
+    wish = site.supervise
+    if wish.wedge_after_s <= wish.canary_timeout_s:
+        yield Problem(
+            "cfg.supervise_wedge",
+            "supervise.wedge_after_s",
+            f"supervise.wedge_after_s is {wish.wedge_after_s}, expected more than canary_timeout_s "
+            f"({wish.canary_timeout_s})",
+        )
+
+
 DEPLOY_INVARIANTS: tuple[Invariant, ...] = (
     weights_have_one_source,
     reclaim_is_consented,
     tenants_are_listed_once,
     gate_is_one_thing,
     gate_is_a_program,
+    a_wedge_outlasts_a_canary,
 )

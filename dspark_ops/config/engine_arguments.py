@@ -35,6 +35,9 @@ OWNED_OPTIONS = {
     "--config": "a second file of arguments would win over this one unseen",
 }
 
+#: Options whose value is a secret.
+SECRET_OPTIONS = frozenset({"--api-key", "--hf-token", "--ssl-keyfile-password"})
+
 
 @dataclass(frozen=True)
 class Option:

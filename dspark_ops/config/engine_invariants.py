@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dspark_ops.config.engine_arguments import OWNED_OPTIONS, Option, take_apart
+from dspark_ops.config.engine_arguments import OWNED_OPTIONS, SECRET_OPTIONS, Option, take_apart
 from dspark_ops.config.models import Profile, Site
 from dspark_ops.config.problem import Invariant, Problem
 from dspark_ops.config.release_names import ReleaseNames, release_names
@@ -92,7 +92,14 @@ def arguments_are_known(site: Site, profile: Profile) -> Iterator[Problem]:
         yield Problem("cfg.argument_form", f"{_ARGS}.{index}", text)
     for option in options:
         key = f"{_ARGS}.{option.index}"
-        if option.name in OWNED_OPTIONS:
+        if option.name in SECRET_OPTIONS:
+            yield Problem(
+                "cfg.argument_secret",
+                key,
+                f"{option.name} puts a secret where `ps`, `docker inspect` and the logs of both nodes show; expected "
+                "no secret in an argument: keep the API on the loopback and let the gateway ask for keys",
+            )
+        elif option.name in OWNED_OPTIONS:
             yield Problem(
                 "cfg.argument_owned",
                 key,

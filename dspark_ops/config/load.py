@@ -28,7 +28,18 @@ from dspark_ops.errors import ConfigError
 from dspark_ops.paths import data_dir
 
 ENVIRONMENT_PREFIX = "DSPARK__"
-_PATH_KEYS: tuple[Key, ...] = (("ssh", "config"), ("image", "archive"), ("gate", "command", 0))
+_PATH_KEYS: tuple[Key, ...] = (
+    ("ssh", "config"),
+    ("image", "archive"),
+    ("gate", "command", 0),
+    ("monitoring", "webhook_file"),
+    ("monitoring", "dead_man_file"),
+    ("monitoring", "email", "password_file"),
+    ("gateway", "certificate"),
+    ("gateway", "certificate_key"),
+    ("gateway", "clients"),
+    ("gateway", "cloud", "key_file"),
+)
 _PROFILE_NAME = re.compile(r"[a-z0-9-]{1,64}")
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -9,6 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from dspark_ops.config.exposure import ExposureSite
+from dspark_ops.config.gateway import GatewaySite
+from dspark_ops.config.monitoring import MonitoringSite
+from dspark_ops.config.supervise import SuperviseSite
+
 Role = Literal["head", "worker"]
 ROLES: tuple[Role, Role] = ("head", "worker")
 NODE_RANK: dict[Role, int] = {"head": 0, "worker": 1}
@@ -260,6 +265,10 @@ class Site(Frozen):
     guards: GuardsSite = GuardsSite()
     tenants: TenantsSite = TenantsSite()
     gate: GateSite | None = None
+    supervise: SuperviseSite = SuperviseSite()
+    monitoring: MonitoringSite = MonitoringSite()
+    gateway: GatewaySite = GatewaySite()
+    exposure: ExposureSite = ExposureSite()
     profiles: dict[str, dict[str, object]] = {}
 
     @field_validator("name")

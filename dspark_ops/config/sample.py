@@ -11,7 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from dspark_ops.config.gateway import GATEWAY_SHOWN, GATEWAY_WHY
 from dspark_ops.config.models import Site
+from dspark_ops.config.monitoring import MONITORING_SHOWN, MONITORING_WHY
 from dspark_ops.config.wording import annotation_at, expected, is_optional, section_at
 from dspark_ops.config.yaml_source import Key, parse
 
@@ -97,6 +99,27 @@ WHY: Mapping[str, str] = {
     "gate.builtin": "Our own: smoke (ten cold requests, minutes) or release (66 bursts and more, over an hour). Set "
     "this or command.",
     "gate.timeout_s": "Then it is ended, and that counts as a failure.",
+    "exposure": "What may be reached from beyond the loopback and the fabric, after `dspark-ops exposure apply`.",
+    "exposure.management_sources": "Networks that may log in over SSH; null leaves that as it is. Your own address "
+    "must be among them, else it is refused.",
+    "exposure.gateway_port": "The one port of the head that serves; null: the gateway's own.",
+    "exposure.gateway_sources": "Networks whose clients may use the gateway; null: everybody who reaches the head.",
+    "exposure.allow": "Further ports, as tcp/9100, head/udp/5000 or worker/tcp/3000@192.168.1.0/24. Docker's published "
+    "ports count by the number that the client uses.",
+    "exposure.health_route": "The one route that may answer without a key; null: none may. `exposure routes` holds it.",
+    "supervise": "Patience and budget of the supervisor on the head. `dspark-ops supervise install` brings it there.",
+    "supervise.canary_every_s": "From one small completion to the next: a rank that died while idle is noticed by it.",
+    "supervise.canary_timeout_s": "When a completion counts as not answered; long prompts hold it up.",
+    "supervise.wedge_after_s": "How long running requests, generation and KV cache stand still together before it is a "
+    "wedge; more than canary_timeout_s.",
+    "supervise.drain_s": "What running requests are given before an orderly restart.",
+    "supervise.restarts": "Starts by itself within window_s; then it gives up, says so and waits for a person.",
+    "supervise.window_s": "See restarts; six hours.",
+    "supervise.forgive_after_s": "Serving for so long gives the budget back; a start alone does not.",
+    "supervise.boot_delay_s": "How long it waits at most after a boot of the head, by chance.",
+    "supervise.alert_webhook": "Where the head posts what needs a person, as JSON; null: nowhere. No password in it.",
+    **MONITORING_WHY,
+    **GATEWAY_WHY,
     "profiles": "By profile, what differs from the rest of this file while that profile is in use (`profile`, or "
     "--profile NAME): these keys in their usual shape, but not version, name, profile, nodes, fabric and profiles. "
     "They lie over the rest of the file, below environment and --set.",
@@ -107,6 +130,8 @@ _SHOWN: Mapping[str, Any] = {
     "model.hub.repo": "OWNER/NAME",
     "model.hub.revision": "0" * 40,
     "gate.command": ["gates/answers.sh"],
+    **MONITORING_SHOWN,
+    **GATEWAY_SHOWN,
     "profiles": {"fp8-mtp": {"image": {"reference": "dspark-engine:fp8-mtp", "id": "sha256:" + "0" * 64}}},
 }
 

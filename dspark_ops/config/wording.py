@@ -23,6 +23,9 @@ _FORMS = {
     "^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$": "a repository, as OWNER/NAME",
     "^[0-9a-f]{40}$": "a commit, 40 hexadecimal digits in lower case",
     r"^https?://[^\s]+$": "the http or https URL of a hub",
+    r"^https?://\S+/$": "an http or https URL that ends with a slash",
+    r"^[A-Za-z0-9.-]+:[0-9]{1,5}$": "HOST:PORT",
+    r"^[^\s@]+@[^\s@]+$": "a mail address",
     r"^((head|worker)/)?[a-z-]+:\S+$": "a tenant as `tenants list` prints it, as container:comfyui or head/unit:NAME",
 }
 _PLAIN = {

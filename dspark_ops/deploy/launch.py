@@ -27,6 +27,8 @@ from dspark_ops.releases.model import Release
 from dspark_ops.report.models import Report, Verdict, now
 from dspark_ops.report.recorder import Progress, Recorder
 from dspark_ops.report.store import last_phase_seconds
+from dspark_ops.supervise.control.document import adopt
+from dspark_ops.supervise.control.keeper import Keeper, Left, keeper_of
 from dspark_ops.tenants.evict import evict as evict_tenants
 from dspark_ops.transport.ssh import SshRunner, open_runner
 
@@ -38,7 +40,8 @@ class Wishes:
     """What the operator said on the command line.
 
     load_image: an absent image is loaded, else it is refused. evict: consent to the evictions that the plan lists.
-    ensure: be content, at once, if the release answers. check, diff: as everywhere.
+    ensure: be content, at once, if the release answers. check, diff: as everywhere. force_hold: a supervisor that does
+    not answer is stopped for the time of the verb.
     """
 
     load_image: bool = True
@@ -46,6 +49,7 @@ class Wishes:
     ensure: bool = False
     check: bool = False
     diff: bool = False
+    force_hold: bool = False
 
 
 def deploy(loaded: LoadedSite, *, verb: str, consent: Consent, progress: Progress, wishes: Wishes) -> Report:
@@ -93,6 +97,7 @@ class Launch:
         proven = keeps and self._proven(documents)
         if proven and wishes.ensure:
             return self._unchanged(plan, before)
+        keeper = keeper_of(self.loaded, self.recorder, seen.supervisor, seen.pair, force=wishes.force_hold)
         if plan.load_image and not wishes.load_image:
             raise RefusedError(
                 f"the image {site.image.id[:19]} is not on {' and '.join(plan.load_image)}",
@@ -105,11 +110,11 @@ class Launch:
             if not plan.load_image:
                 look_inside(self.loaded, self.runners, self.recorder)
         if wishes.check:
-            return self._check(documents, plan, room)
+            return self._check(documents, plan, room, keeper)
         if proven:
-            return self._unchanged(plan, before)
-        if plan.changes:
-            self.consent(self._told(plan, room))
+            return self._unchanged(plan, before, documents, keeper)
+        if plan.changes or keeper is not None:
+            self.consent(self._told(plan, room, keeper))
         steps = Steps(
             load_image=plan.load_image,
             start=plan.action == "start",
@@ -118,7 +123,9 @@ class Launch:
             reclaim=room.reclaim,
         )
         running = running_release(seen, site.name)
-        return Transaction(
+        if keeper is not None:
+            keeper.take(f"{self.recorder.verb} of release {plan.release}", drain=steps.start)
+        transaction = Transaction(
             self.loaded,
             self.recorder,
             self.runners,
@@ -131,7 +138,9 @@ class Launch:
             # What a run that was cut off has begun is undone by a failure of this one, unless what served still runs.
             inherited=before is not None,
             touched=before is not None and (running is None or running != before.before),
-        ).run()
+        )
+        report = transaction.run()
+        return report if keeper is None else keeper.hand_over(report, transaction.left)
 
     def _proven(self, documents: Documents) -> bool:
         kept = store.load(self.loaded.site.name, documents.release)
@@ -154,15 +163,16 @@ class Launch:
             began_at=now(),
         )
 
-    def _told(self, plan: DeployPlan, room: Clearing) -> str:
-        lines = [plan.render(self.loaded.site), *room.lines()]
+    def _told(self, plan: DeployPlan, room: Clearing, keeper: Keeper | None) -> str:
+        held = [] if keeper is None else keeper.lines()
+        lines = [plan.render(self.loaded.site), *held, *room.lines()]
         last = last_phase_seconds(self.recorder.verb)
         known = [f"{name} {last[name]:.0f} s" for name in phases_of(plan, room) if name in last]
         if known:
             lines.append(f"  last  time: {', '.join(known)}")
         return "\n".join(lines)
 
-    def _check(self, documents: Documents, plan: DeployPlan, room: Clearing) -> Report:
+    def _check(self, documents: Documents, plan: DeployPlan, room: Clearing, keeper: Keeper | None) -> Report:
         """What a deploy would do, asked of the playbook itself in check mode."""
         applier = Applier(self.loaded, self.recorder, documents, check=True, diff=self.wishes.diff)
         if room.evict:
@@ -172,12 +182,19 @@ class Launch:
         for tag in (*image, "settle", "worker", "head") if plan.action == "start" else image:
             with self.recorder.phase(f"{tag} (check)"):
                 applier.step(tag)
-        self.recorder.progress(self._told(plan, room))
+        self.recorder.progress(self._told(plan, room, keeper))
         total = len(self.recorder.changes)
         return self.recorder.report("planned", ExitCode.OK, f"{total} changes would be made; nothing was changed")
 
-    def _unchanged(self, plan: DeployPlan, before: OpenRun | None) -> Report:
-        """It serves. A run that was cut off has nothing left to do but to give back whom it let go for nothing."""
+    def _unchanged(
+        self, plan: DeployPlan, before: OpenRun | None, documents: Documents | None = None, keeper: Keeper | None = None
+    ) -> Report:
+        """It serves. A run that was cut off has nothing left to do but to give back whom it let go for nothing, and a
+        supervisor that keeps something else is told."""
+        tells = keeper is not None and documents is not None and not keeper.keeps(plan.release)
+        if tells and keeper is not None:
+            self.consent("\n".join([f"release {plan.release} serves already", *keeper.lines()]))
+            keeper.take(f"{self.recorder.verb} of release {plan.release}")
         told = [f"release {plan.release} serves; zero changes"]
         if before is not None and not self.wishes.check:
             if self.again is not None and before.before == plan.release:
@@ -187,12 +204,15 @@ class Launch:
             close_open(self.loaded.site.name)
         owed = owed_lines(self.runners) if before is not None else []
         verdict: Verdict = "changed" if self.recorder.changes else "unchanged"
-        return self.recorder.report(
+        report = self.recorder.report(
             verdict,
             ExitCode.OK,
             "\n".join([*told, *owed]),
             next_step="dspark-ops tenants restore" if owed else None,
         )
+        if tells and keeper is not None and documents is not None:
+            return keeper.hand_over(report, Left("adopted", adopt(documents), self.loaded))
+        return report
 
 
 def phases_of(plan: DeployPlan, room: Clearing) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dspark_ops.config.models import Canary, Profile, Role, Site
-from dspark_ops.facts import disk, docker_engine, links, listeners, memory, rank, rdma, service
+from dspark_ops.facts import disk, docker_engine, links, listeners, memory, rank, rdma, service, supervisor
 from dspark_ops.facts.rank import RankFacts
 from dspark_ops.facts.snapshot import PairFacts, pair_from
+from dspark_ops.facts.supervisor import ABSENT, SupervisorFacts
 from dspark_ops.transport.base import NodeReading, Probe
 from dspark_ops.transport.ssh import SshRunner, read_nodes
 
@@ -36,21 +37,27 @@ class CanaryAnswer:
 
 @dataclass(frozen=True)
 class Observation:
-    """Both nodes, and the head's completion when a rank of this site runs there (else it was nobody of ours)."""
+    """Both nodes, the head's completion when a rank of this site runs there (else it was nobody of ours), and the
+    supervisor on the head."""
 
     pair: PairFacts
     canary: CanaryAnswer | None
+    supervisor: SupervisorFacts = ABSENT
 
 
 def observe(site: Site, profile: Profile, runners: Mapping[Role, SshRunner]) -> Observation:
     """Read both nodes; nothing is changed and nothing raises for an unreachable node."""
-    head: Sequence[Probe] = (service.canary_probe(site, profile), *_PROBES)
+    head: Sequence[Probe] = (service.canary_probe(site, profile), *supervisor.PROBES, *_PROBES)
     probes: dict[Role, Sequence[Probe]] = {"head": head, "worker": _PROBES}
     readings = read_nodes(runners, probes)
     pair = pair_from(site, readings)
     ours = pair.head.rank
     asked = ours is not None and bool(ours.running) and ours.label("site") == site.name
-    return Observation(pair, judge_canary(readings["head"], profile.canary) if asked else None)
+    return Observation(
+        pair,
+        judge_canary(readings["head"], profile.canary) if asked else None,
+        supervisor.read_supervisor(readings["head"]),
+    )
 
 
 def judge_canary(reading: NodeReading, canary: Canary) -> CanaryAnswer:

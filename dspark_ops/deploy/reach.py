@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dspark_ops.config.models import ROLES, Role, Site
 from dspark_ops.errors import NoVerdictError
-from dspark_ops.facts import fabric_journal
+from dspark_ops.facts import fabric_journal, supervisor
 from dspark_ops.report.models import NodeReport
 from dspark_ops.report.recorder import Recorder
 from dspark_ops.transport.base import Command, NodeReading
@@ -14,9 +14,12 @@ from dspark_ops.transport.ssh import read_pair
 def reach(site: Site, recorder: Recorder) -> dict[Role, NodeReading]:
     """Log in to both nodes and see that sudo works there; the readings, with the journal of each node's fabric.
 
+    The head's reading also has its supervisor.
+
     Raises NoVerdictError naming every node on which that fails; nothing was changed.
     """
-    readings = read_pair(site, (Command("true", ("true",)), *fabric_journal.PROBES))
+    asked = (Command("true", ("true",)), *fabric_journal.PROBES)
+    readings = read_pair(site, {"head": (*asked, *supervisor.PROBES), "worker": asked})
     recorder.nodes = tuple(
         NodeReport(
             role=role,

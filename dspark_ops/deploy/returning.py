@@ -18,6 +18,8 @@ from dspark_ops.releases.effective import read_back
 from dspark_ops.releases.model import Release, with_epoch
 from dspark_ops.report.models import now
 from dspark_ops.report.recorder import Recorder
+from dspark_ops.supervise.control.document import adopt
+from dspark_ops.supervise.control.keeper import Left
 from dspark_ops.transport.ssh import SshRunner
 
 
@@ -56,8 +58,8 @@ def site_of(loaded: LoadedSite, release: Release) -> LoadedSite:
     )
 
 
-def put_back(loaded: LoadedSite, recorder: Recorder, runners: Mapping[Role, SshRunner], release_id: str) -> Release:
-    """Start a release that served before and see it answer; its ranks must be gone or its own.
+def put_back(loaded: LoadedSite, recorder: Recorder, runners: Mapping[Role, SshRunner], release_id: str) -> Left:
+    """Start a release that served before and see it answer; its ranks must be gone or its own. What is left: it serves.
 
     Raises:
         NoVerdictError: its record is not on this machine.
@@ -87,7 +89,7 @@ def put_back(loaded: LoadedSite, recorder: Recorder, runners: Mapping[Role, SshR
         )
     except NoVerdictError as failure:
         recorder.progress(f"it serves, and that is not on record: {failure.message}")
-    return release
+    return Left("adopted", adopt(documents), under)
 
 
 def _options(argv: Sequence[object]) -> dict[str, str]:

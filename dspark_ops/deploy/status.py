@@ -12,6 +12,8 @@ from dspark_ops.deploy.observed import describe_exit, observe, started_at
 from dspark_ops.deploy.spec import render_pair
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.facts.snapshot import NodeFacts
+from dspark_ops.facts.supervisor import SupervisorFacts
+from dspark_ops.supervise.control.status import lines_of
 from dspark_ops.transport.ssh import open_runner
 
 State = Literal["ready", "not-answering", "half", "stopped", "unknown"]
@@ -35,7 +37,10 @@ class RankStatus(BaseModel):
 
 
 class PairStatus(BaseModel):
-    """The pair. wanted_release is what the site file describes; text is the completion that came."""
+    """The pair. wanted_release is what the site file describes; text is the completion that came.
+
+    supervisor: None where none is installed; one that does not answer says so.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
@@ -48,6 +53,7 @@ class PairStatus(BaseModel):
     ranks: tuple[RankStatus, ...]
     completion: str | None
     problem: str | None
+    supervisor: SupervisorFacts | None = None
     exit_code: int
 
 
@@ -76,6 +82,7 @@ def pair_status(loaded: LoadedSite) -> PairStatus:
         ranks=ranks,
         completion=answer.text if answer else None,
         problem=problem,
+        supervisor=None if seen.supervisor.installed is False else seen.supervisor,
         exit_code=int(_EXIT[state]),
     )
 
@@ -142,4 +149,6 @@ def render_status(status: PairStatus) -> str:
     if status.completion is not None:
         lines.append(f"  completion: {status.completion.strip()}")
     lines.append(f"  endpoint: {status.endpoint}")
+    if status.supervisor is not None and status.ranks[0].reachable:
+        lines += [f"  {line}" for line in lines_of(status.supervisor)]
     return "\n".join(lines)

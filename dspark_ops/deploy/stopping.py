@@ -17,6 +17,8 @@ from dspark_ops.exitcodes import ExitCode
 from dspark_ops.releases import store
 from dspark_ops.report.models import Report
 from dspark_ops.report.recorder import Progress, Recorder
+from dspark_ops.supervise.control.document import kept_stopped
+from dspark_ops.supervise.control.keeper import UNCLEAR, Left, keeper_of
 from dspark_ops.transport.ssh import open_runner
 
 
@@ -28,8 +30,11 @@ def stop(
     check: bool = False,
     diff: bool = False,
     remove: bool = False,
+    force_hold: bool = False,
 ) -> Report:
     """Stop the pair: head, then worker. The stopped containers keep their logs unless remove is given.
+
+    A supervisor is held meanwhile and told that nothing is to run. force_hold: one that does not answer is stopped.
 
     Raises:
         DsparkError: nothing was changed: unreachable, refused, declined, busy.
@@ -41,13 +46,15 @@ def stop(
         with site_lock(site.name, on_wait=progress):
             with recorder.phase("observe"):
                 seen = look(loaded, runners, recorder)
+            keeper = keeper_of(loaded, recorder, seen.supervisor, seen.pair, force=force_hold)
             ours = {
                 role: rank
                 for role in ROLES
                 if (rank := seen.pair.of(role).rank) is not None and rank.label("site") == site.name
             }
             todo = [role for role, rank in ours.items() if rank.running or remove]
-            if not todo:
+            tells = keeper is not None and not keeper.keeps_nothing
+            if not todo and not tells:
                 if not check:
                     close_open(site.name)
                 owed = owed_lines(runners)
@@ -56,9 +63,12 @@ def stop(
                     "unchanged", ExitCode.OK, told, next_step="dspark-ops tenants restore" if owed else None
                 )
             word = "stop and remove" if remove else "stop"
-            plan = "\n".join(f"  {word} rank container on {role} ({site.nodes.of(role).host})" for role in todo)
+            lines = [f"  {word} rank container on {role} ({site.nodes.of(role).host})" for role in todo]
+            plan = "\n".join([*(keeper.lines() if keeper is not None else ()), *lines])
             if not check:
                 consent(f"plan for site {site.name}:\n{plan}")
+                if keeper is not None:
+                    keeper.take("stop", drain=True)
             documents = Documents.of(render_pair(site, loaded.profile), "")
             applier = Applier(loaded, recorder, documents, check=check, diff=diff)
             end = applier.remove if remove else applier.stop
@@ -67,25 +77,30 @@ def stop(
                     take_down(end, progress, patience_s=0.0)
             except (StepFailedError, KeyboardInterrupt) as failure:
                 interrupted = isinstance(failure, KeyboardInterrupt)
-                return recorder.report(
+                report = recorder.report(
                     "interrupted" if interrupted else "restore-incomplete",
                     ExitCode.INTERRUPTED if interrupted else ExitCode.RESTORE_INCOMPLETE,
                     getattr(failure, "message", "interrupted"),
                     next_step="dspark-ops stop",
                     left=[f"{role}: its rank may still run" for role in todo],
                 )
+                return report if keeper is None or check else keeper.hand_over(report, UNCLEAR)
             if check:
                 return recorder.report("planned", ExitCode.OK, "nothing was changed")
             close_open(site.name)
             for release in {rank.label("release") for rank in ours.values()} - {None}:
                 store.ended(site.name, str(release))
             owed = owed_lines(runners)
-            return recorder.report(
+            done = f"{' and '.join(todo)} stopped" if todo else "no rank of this site ran"
+            report = recorder.report(
                 "stopped",
                 ExitCode.OK,
-                "\n".join([f"{' and '.join(todo)} stopped", *owed]),
+                "\n".join([done, *owed]),
                 next_step="dspark-ops tenants restore" if owed else "dspark-ops start",
             )
+            if keeper is None:
+                return report
+            return keeper.hand_over(report, Left("adopted", kept_stopped(keeper.told.adopted), loaded))
     finally:
         for runner in runners.values():
             runner.close()

@@ -30,6 +30,8 @@ from dspark_ops.releases.gate import run_gate
 from dspark_ops.releases.model import GateResult, Release, ReleaseStatus
 from dspark_ops.report.models import Finding, Report, Verdict, now
 from dspark_ops.report.recorder import Recorder
+from dspark_ops.supervise.control.document import adopt
+from dspark_ops.supervise.control.keeper import AS_BEFORE, UNCLEAR, Left
 from dspark_ops.tenants.evict import evict
 from dspark_ops.tenants.model import Tenant
 from dspark_ops.transport.ssh import SshRunner
@@ -58,7 +60,8 @@ class Transaction:
     """One run after consent. Every way out of `run` is both ranks up, the previous state, or what is left.
 
     again: the kept release that this run returns to; None when the site's own is started. inherited: it follows a run
-    that was cut off, under its id. touched: ranks may be half-way already, so a failure takes them down.
+    that was cut off, under its id. touched: ranks may be half-way already, so a failure takes them down. left: what a
+    supervisor is told of how the pair was left.
     """
 
     loaded: LoadedSite
@@ -73,6 +76,7 @@ class Transaction:
     inherited: bool = False
     touched: bool = False
     evicted: bool = False
+    left: Left = UNCLEAR
     _gate: GateResult | None = None
     _readback: ReadBack | None = None
     _applier: Applier = field(init=False)
@@ -86,6 +90,7 @@ class Transaction:
                 write_open(self.opened)
             self._image()
             if not self.steps.start and not self.steps.wait:
+                self.left = AS_BEFORE
                 return self.recorder.report("changed", ExitCode.OK, "the image was loaded; the ranks were not touched")
             self._make_room()
             self._start()
@@ -100,6 +105,7 @@ class Transaction:
 
     def _done(self, text: str) -> Report:
         """It serves. Tenants that a run which was cut off let go for the release that is given up come back now."""
+        self.left = Left("adopted", adopt(self.documents), self.loaded)
         told = [f"release {self.documents.release} serves {self.loaded.site.model.served_name}: {text.strip()}"]
         left: list[str] = []
         if self.inherited and self.again is not None and self.opened.before == self.documents.release:
@@ -240,6 +246,7 @@ class Transaction:
         self.touched = self.touched or self._lost_what_served()
         if not self.touched and not self.evicted and not self.inherited:
             close_open(self.loaded.site.name)
+            self.left = AS_BEFORE
             return self._untouched(failure, why)
         causes: list[str] = []
         after: list[str] = []
@@ -252,9 +259,13 @@ class Transaction:
                     note.detail = "both ranks are gone"
                 back, problem = self._put_back()
                 left += [problem] if problem else []
+                if not back and not problem:
+                    self.left = AS_BEFORE
                 after.append(f"release {back} serves again" if back else "both ranks are gone")
                 if not back and not problem:
                     after[-1] += ", as nothing served before"
+            else:
+                self.left = AS_BEFORE
             told, lost = self._give_back()
             after += told
             left += lost
@@ -308,7 +319,7 @@ class Transaction:
             return None, f"release {before} served before and does not start now"
         try:
             with self.recorder.phase("put back"):
-                put_back(self.loaded, self.recorder, self.runners, before)
+                self.left = put_back(self.loaded, self.recorder, self.runners, before)
         except (DsparkError, OSError, KeyboardInterrupt) as second:
             why = getattr(second, "message", str(second) or "interrupted")
             with self.recorder.phase("undo again"):

@@ -23,7 +23,7 @@ from dspark_ops.report.files import check_targets
 from dspark_ops.report.models import Change, Report
 from dspark_ops.report.recorder import Progress, Recorder
 
-PLAYBOOK = "monitor.yml"
+PLAYBOOK = "doctor_timer.yml"
 SYSTEMD = Path("/run/systemd/system")
 LINGER = Path("/var/lib/systemd/linger")
 TEXTFILES = Path("/var/lib/prometheus/node-exporter")
@@ -171,7 +171,7 @@ def _change(
             hint="run `dspark-ops doctor --textfile FILE` from what runs commands here, as cron",
         )
     variables = timer_variables(loaded, wish, owner, os.environ) | {"doctor_timer_state": state}
-    verb = "monitor install" if state == "present" else "monitor remove"
+    verb = "monitor timer install" if state == "present" else "monitor timer remove"
     recorder = Recorder(verb, loaded.site.name, progress)
     with recorder.phase("plan") as note:
         result, planned = _play(loaded, variables, check=True)
@@ -208,7 +208,7 @@ def _play(loaded: LoadedSite, variables: Mapping[str, object], *, check: bool) -
 
 def _failed(recorder: Recorder, result: PlayResult, *, left: tuple[str, ...]) -> Report:
     reason = result.failures[0].message if result.failures else f"ansible-playbook ended with {result.rc}"
-    again = "run it again when the reason is gone, or `dspark-ops monitor remove`"
+    again = "run it again when the reason is gone, or `dspark-ops monitor timer remove`"
     if not left:
         return recorder.report("failed", ExitCode.NO_VERDICT, f"nothing was changed: {reason}", next_step=again)
     return recorder.report("restore-incomplete", ExitCode.RESTORE_INCOMPLETE, reason, next_step=again, left=left)

@@ -37,6 +37,7 @@ _NUMBER_OF_JSON = re.compile(r"\":\s*-?[\d.]+$")
 _NO_SERIAL = re.compile(r"(?i)^(?:0+|none|n/?a|unknown|default.*|to be filled.*|not specified|x+)$")
 _COMMON = frozenset({"localhost", "head", "worker", "node", "pair", "root", "none"})
 _SHORTEST = 8
+_KEY_LINE = 24
 
 
 class Redacted(BaseModel):
@@ -151,6 +152,10 @@ class Redactor:
         )
 
     def _remember(self, kind: str, value: str) -> None:
+        if kind == "private key" and value.startswith("-----"):
+            # A diff or a traceback shows a line of it without the frame that says what it is.
+            for line in re.split(r"\\n|\s+", value):
+                self._remember(kind, line if len(line) >= _KEY_LINE else "")
         if secrets.is_harmless(value) or value in self._literals or not _tells_itself(value):
             return
         label = self._label(value)

@@ -13,8 +13,10 @@ from dspark_ops.deploy.reach import reach
 from dspark_ops.errors import NoVerdictError, RefusedError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.facts.model import Fact
+from dspark_ops.facts.supervisor import read_supervisor
 from dspark_ops.report.models import Report
 from dspark_ops.report.recorder import Progress, Recorder
+from dspark_ops.supervise.control.keeper import AS_BEFORE, Keeper, keeper_of
 from dspark_ops.tenants.model import Tenant
 from dspark_ops.tenants.plan import asked_for, render_eviction
 from dspark_ops.tenants.played import Told, play
@@ -100,6 +102,7 @@ def evict_verb(
     kill: bool = False,
     check: bool = False,
     diff: bool = False,
+    force_hold: bool = False,
 ) -> Report:
     """`tenants evict`: look, refuse or ask, stop, report the memory that came back.
 
@@ -110,7 +113,7 @@ def evict_verb(
     recorder = Recorder("tenants evict", loaded.site.name, progress)
     with site_lock(loaded.site.name, on_wait=progress):
         with recorder.phase("reach"):
-            reach(loaded.site, recorder)
+            readings = reach(loaded.site, recorder)
         with recorder.phase("look") as note:
             runners = {role: open_runner(loaded.site, role) for role in ROLES}
             try:
@@ -132,9 +135,26 @@ def evict_verb(
         ]
         if refusals:
             raise RefusedError("refused before anything was stopped:\n" + "\n".join(f"  - {why}" for why in refusals))
-        if not check:
-            consent(render_eviction(chosen, kill=kill))
-        return _carry_out(loaded, recorder, chosen, kill=kill, check=check, diff=diff)
+        keeper = keeper_of(loaded, recorder, read_supervisor(readings["head"]), force=force_hold)
+        if check:
+            return _carry_out(loaded, recorder, chosen, kill=kill, check=True, diff=diff)
+        consent("\n".join([render_eviction(chosen, kill=kill), *(keeper.lines() if keeper is not None else ())]))
+        if keeper is None:
+            return _carry_out(loaded, recorder, chosen, kill=kill, check=False, diff=diff)
+        return _held(keeper, loaded, recorder, chosen, kill=kill, diff=diff)
+
+
+def _held(
+    keeper: Keeper, loaded: LoadedSite, recorder: Recorder, chosen: Sequence[Tenant], *, kill: bool, diff: bool
+) -> Report:
+    """With the supervisor held meanwhile: a start of its own would meet memory that is just being given back."""
+    keeper.take(f"eviction of {len(chosen)} tenant(s)", for_s=_START_S + _PER_TENANT_S * len(chosen))
+    try:
+        report = _carry_out(loaded, recorder, chosen, kill=kill, check=False, diff=diff)
+    except BaseException:
+        keeper.give_back()
+        raise
+    return keeper.hand_over(report, AS_BEFORE)
 
 
 def _carry_out(

@@ -166,7 +166,27 @@ class LogScan:
         }
 
 
-Probe = Command | ForEach | Files | Links | Http | Filesystem | LogScan
+@dataclass(frozen=True)
+class Connect:
+    """Try TCP connections from the node, each given up after timeout_s; nothing is sent over one that opens.
+
+    The result's `files` maps "ADDRESS PORT" to open, refused, silent (no answer in time), or the error's words.
+    """
+
+    id: str
+    targets: tuple[tuple[str, int], ...]
+    timeout_s: float = 2.0
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "kind": "connect",
+            "id": self.id,
+            "targets": [list(target) for target in self.targets],
+            "timeout_s": self.timeout_s,
+        }
+
+
+Probe = Connect | Command | ForEach | Files | Links | Http | Filesystem | LogScan
 
 
 class ProbeResult(BaseModel):

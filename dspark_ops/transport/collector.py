@@ -224,6 +224,24 @@ def read_filesystem(probe: dict[str, Any]) -> dict[str, Any]:
     return {"numbers": dict(numbers, total_files=stat.f_files, free_files=stat.f_favail)}
 
 
+def try_port(host: str, port: int, timeout_s: float) -> str:
+    try:
+        socket.create_connection((host, port), timeout=timeout_s).close()
+    except ConnectionRefusedError:
+        return "refused"
+    except socket.timeout:  # noqa: UP041 (3.9)
+        return "silent"
+    except OSError as error:
+        return error.strerror or str(error)
+    return "open"
+
+
+def try_ports(probe: dict[str, Any]) -> dict[str, Any]:
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        said = pool.map(lambda target: try_port(target[0], target[1], probe["timeout_s"]), probe["targets"])
+        return {"files": {f"{host} {port}": word for (host, port), word in zip(probe["targets"], said)}}  # noqa: B905
+
+
 class Scan:
     """The known lines of a log, counted; of each name the first and the last ones are kept, and nothing else."""
 
@@ -384,6 +402,8 @@ def run(probe: dict[str, Any], sudo: bool, engine: Engine | None = None) -> dict
             out = ask_http(probe)
         elif kind == "filesystem":
             out = read_filesystem(probe)
+        elif kind == "connect":
+            out = try_ports(probe)
         elif kind == "log_scan":
             out = scan_log(probe, sudo, engine)
         else:

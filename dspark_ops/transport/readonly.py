@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 from dspark_ops.errors import DsparkError
-from dspark_ops.transport.base import Command, ForEach, Http, LogScan, Probe
+from dspark_ops.transport.base import Command, Connect, ForEach, Http, LogScan, Probe
+
+#: The supervisor on the head, as one file.
+PROGRAM = "/usr/local/lib/dspark/supervise.pyz"
 
 # program -> allowed leading words after options of the program itself; () means any arguments read only.
 READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -41,9 +45,13 @@ READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
     "ls": ((),),
     "lspci": ((),),
     "lsblk": ((),),
+    "nft": (("-s", "list", "table", "inet", "dspark_exposure"),),
     "nmcli": (("-t",), ("-g",), ("device", "show"), ("connection", "show")),
     "nvidia-smi": ((),),
     "ping": ((),),
+    "printenv": (("SSH_CONNECTION",),),
+    # Two verbs of our own program: they ask the supervisor and change nothing.
+    "python3": tuple((PROGRAM, verb) for verb in ("explain", "status")),
     "rdma": (("link", "show"), ("statistic", "show"), ("dev", "show")),
     "sha256sum": ((),),
     "ss": ((),),
@@ -99,6 +107,8 @@ _TRAFFIC_FLAGS = frozenset({"-F", "-b", "--report_gbits"})
 _TRAFFIC_NUMBERS = {"-D": 600, "-n": 1_000_000, "-i": 2, "-p": 65535, "-q": 128, "-s": 1 << 26}
 _TRAFFIC_NUMBERS |= {"-t": 4096, "-u": 31, "-x": 255}
 _TRAFFIC_LIMIT_S = 900
+#: How many ports one probe may try.
+CONNECT_LIMIT = 128
 #: How an image is looked into: without network, nothing writable, nothing pulled, gone afterwards; its own programs.
 LOOK = (
     "run",
@@ -130,6 +140,8 @@ def assert_read_only(probes: Iterable[Probe]) -> None:
             _assert_command(probe)
         elif isinstance(probe, LogScan):
             _assert_log(probe)
+        elif isinstance(probe, Connect):
+            _assert_connect(probe)
         elif isinstance(probe, Http) and not probe.url.startswith(("http://127.0.0.1:", "http://[::1]:")):
             host = probe.url.split("/")[2] if "//" in probe.url else probe.url
             if not host.rsplit(":", 1)[0].replace(".", "").isdigit():
@@ -168,6 +180,19 @@ def _assert_log(probe: LogScan) -> None:
             raise ReadOnlyViolationError(f"probe {probe.id!r} scans {argv[0]!r}: only docker logs and journalctl are")
         if {"-f", "--follow"}.intersection(argv):
             raise ReadOnlyViolationError(f"probe {probe.id!r}: a scan that follows a log does not end")
+
+
+def _assert_connect(probe: Connect) -> None:
+    """Few attempts, at numeric addresses: who looks whether a known port answers scans no network."""
+    if len(probe.targets) > CONNECT_LIMIT:
+        raise ReadOnlyViolationError(f"probe {probe.id!r} tries {len(probe.targets)} ports, more than {CONNECT_LIMIT}")
+    for host, port in probe.targets:
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ReadOnlyViolationError(f"probe {probe.id!r} tries {host!r}: only numeric addresses are") from None
+        if not 0 < port < 65536:
+            raise ReadOnlyViolationError(f"probe {probe.id!r} tries port {port}")
 
 
 def _assert_look(identity: str, words: list[str]) -> None:

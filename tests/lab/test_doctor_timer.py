@@ -1,4 +1,4 @@
-"""`monitor install` under a real systemd: the head of the rehearsal pair is the operator's machine here.
+"""`monitor timer install` under a real systemd: the head of the rehearsal pair is the operator's machine here.
 
 The product, as this test runs it, is copied to the head; from there the doctor reads both nodes over SSH.
 """
@@ -81,10 +81,10 @@ def head(operator: Operator) -> Iterator[Callable[..., tuple[int, str]]]:
 def test_the_timer_runs_the_doctor_and_its_file_has_a_series_of_each_check(
     operator: Operator, head: Callable[..., tuple[int, str]]
 ) -> None:
-    code, said = head("monitor", "install", "--site", SITE, "--every", "30", "--yes")
+    code, said = head("monitor", "timer", "install", "--site", SITE, "--every", "30", "--yes")
     assert code == 0, said
     assert head("systemctl is-active dspark-doctor-lab.timer", raw=True)[1].strip() == "active"
-    code, said = head("monitor", "install", "--site", SITE, "--every", "30", "--yes", "--json")
+    code, said = head("monitor", "timer", "install", "--site", SITE, "--every", "30", "--yes", "--json")
     assert code == 0, said
     assert '"verdict": "unchanged"' in said
 
@@ -108,10 +108,10 @@ def test_the_timer_runs_the_doctor_and_its_file_has_a_series_of_each_check(
 
 
 def test_a_removed_timer_leaves_nothing(head: Callable[..., tuple[int, str]]) -> None:
-    code, said = head("monitor", "remove", "--site", SITE, "--yes")
+    code, said = head("monitor", "timer", "remove", "--site", SITE, "--yes")
     assert code == 0, said
     left = f"ls {UNITS}.timer {UNITS}.service {METRICS} 2>/dev/null; systemctl list-units --all --no-legend 'dspark-*'"
     assert "dspark-doctor-lab" not in head(left, raw=True)[1]
-    code, said = head("monitor", "remove", "--site", SITE, "--yes", "--json")
+    code, said = head("monitor", "timer", "remove", "--site", SITE, "--yes", "--json")
     assert code == 0, said
     assert '"verdict": "unchanged"' in said

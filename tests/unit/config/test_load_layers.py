@@ -35,7 +35,7 @@ def test_provenance_has_every_leaf_once(load: Load) -> None:
     loaded = load()
     assert loaded.provenance["fabric.rails.1.worker.address"].detail == "site.yml:14"
     assert "fabric.rails" not in loaded.provenance
-    assert len(loaded.provenance) == 53
+    assert len(loaded.provenance) == 93
 
 
 def test_null_takes_a_profile_value_away(load: Load) -> None:

@@ -22,7 +22,7 @@ from dspark_ops.tenants import played
 from dspark_ops.tenants.evict import evict, evict_verb
 from dspark_ops.tenants.model import Tenant
 from dspark_ops.tenants.sight import NodeTenants, TenantSight
-from dspark_ops.transport.base import NodeReading
+from dspark_ops.transport.base import NodeReading, ProbeResult
 from tests.unit.tenants.test_policy import tenant
 
 
@@ -76,7 +76,8 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
     found = Played()
     monkeypatch.setattr(played, "run_playbook", found.play)
     monkeypatch.setattr("dspark_ops.tenants.evict.look_at_tenants", found.look)
-    answer = {role: NodeReading(node=role, reachable=True, sudo=True) for role in ROLES}
+    bare = {"supervise.files": ProbeResult(id="supervise.files", files={})}
+    answer = {role: NodeReading(node=role, reachable=True, sudo=True, results=bare) for role in ROLES}
     monkeypatch.setattr(reach, "read_pair", lambda _site, _probes: answer)
     return found
 
@@ -84,7 +85,11 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
 @pytest.fixture
 def run(loaded: LoadedSite, nodes: Played) -> Callable[..., Report]:
     def verb(*keys: str, **more: Any) -> Report:
-        given = {"everything": False, "consent": lambda _plan: None, "progress": lambda _line: None} | more
+        given: dict[str, Any] = {
+            "everything": False,
+            "consent": lambda _plan: None,
+            "progress": lambda _line: None,
+        } | more
         return evict_verb(loaded, keys=keys, **given)
 
     return verb
