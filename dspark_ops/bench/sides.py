@@ -65,6 +65,12 @@ class Measured:
     boot: str | None
 
 
+def _boot_of(block: Block) -> str | None:
+    """The boot that a block met: a server that is started anew within a run is another one from then on."""
+    start = None if block.before is None else block.before.process_start
+    return None if start is None else f"{start:.0f}"
+
+
 @dataclass(frozen=True)
 class Side:
     """Runs of one server. arm: which of a run's. only: the blocks that count; None: all that are not void."""
@@ -103,7 +109,7 @@ class Side:
                     place_of(cell_of(blocks[sample.block])),
                     sample,
                     hashes.get(sample.prompt, sample.prompt),
-                    boot,
+                    _boot_of(blocks[sample.block]) or boot,
                 )
                 for sample in run.samples
                 if sample.block in blocks

@@ -198,7 +198,11 @@ def _judge(run: Conduct, first: Arm, second: Arm) -> RunResult:
 
 def _bad_of(result: BurstResult) -> dict[str, bool]:
     later = {judged.name.removesuffix("+2") for judged in result.later if judged.bad}
-    return {judged.name: judged.bad or judged.name in later for judged in result.judged}
+    found = {judged.name: judged.bad or judged.name in later for judged in result.judged}
+    if result.engine and found and not any(found.values()):
+        # NaN in the logits of one of them, and the counter does not say of which: one pair is bad, as in the burst.
+        found[next(iter(found))] = True
+    return found
 
 
 def _not_warm(result: BurstResult) -> list[Doubt]:
