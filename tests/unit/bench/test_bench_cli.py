@@ -28,12 +28,12 @@ from tests.openai_server.setup import ServerSetup
 from tests.unit.bench.made_runs import RATES, made_file
 
 RUNNER = CliRunner()
-SHORT = ("--class", "prose", "-c", "1", "--per-block", "2", "--rounds", "1", "--max-tokens", "40", "--idle", "0")
+SHORT = ("--class", "prose", "-c", "1", "--per-block", "2", "--rounds", "1", "--max-tokens", "100", "--idle", "0")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with serve(ServerSetup(metrics="lean", time_scale=0.01)) as url:
+    with serve(ServerSetup(metrics="lean", time_scale=0.1)) as url:
         yield url
 
 

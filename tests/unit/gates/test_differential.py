@@ -117,8 +117,9 @@ def test_a_first_half_that_was_not_proven_is_no_half(tmp_path: Path) -> None:
     doubt = {"code": "prefix-hits", "observed": "12", "expected": "0", "client": False}
 
     def burst(index: int, *doubts: dict[str, object], bad: int = 0) -> None:
-        judged = [{"name": f"diff-1/{index}/0", "outcome": "fail" if bad else "pass"}]
-        folder.write("burst", part="diff-1", counted=True, judged=judged, proof={"doubts": doubts}, bad=bad)
+        judged = [{"name": f"diff-1/{index}/0", "kind": "report", "outcome": "fail" if bad else "pass"}]
+        told = {"index": index, "counted": True, "judged": judged, "proof": {"doubts": doubts}, "bad": bad}
+        folder.write("burst", part="diff-1", **told)
 
     folder.write("header", level="diff", target="a")
     burst(7)
