@@ -273,6 +273,7 @@ def _verdict(found: Comparison, max_loss: float | None) -> int:
     cuts = [found.headline] if found.headline.times is not None else [x.rate for x in found.lines if not x.predictable]
     known = [cut.times for cut in cuts if cut.times is not None and cut.times.high is not None]
     if not known:
+        say("no verdict: no rate of content that is not predictable has an interval on both sides")
         return int(ExitCode.NO_VERDICT)
     if any((t.high or 0.0) < floor for t in known):
         return int(ExitCode.VERDICT_BAD)
