@@ -1,13 +1,14 @@
 """The decode rate of our own client against a server whose rate is known, with chunks of several tokens; prints the
 error per case beside a chunk counter's, and beside `vllm bench serve` where it is at hand.
 
-usage: bench_known_rate.py [--vllm PATH] [--step SECONDS] [--case NAME ...]
+usage: bench_known_rate.py [--vllm PATH] [--step SECONDS] [--case NAME ...] [--no-http]
 
 Every content class against chunks of 1 to 6 tokens and of mixed sizes, a first chunk that holds back 17 or 44 tokens,
 chunks that carry the tokens of several steps, and chunks without text; the server's answers follow a fixed timetable.
 Each case twice: inside this process in virtual time, where only the client's own arithmetic can be wrong, and over real
 HTTP on loopback from a process of its own, all classes at once, where a busy machine shows as well: what the server's
-event loop was late is measured and printed. PATH: the `vllm` program of a virtual environment.
+event loop was late is measured and printed. PATH: the `vllm` program of a virtual environment that has
+pandas too, which its custom data set needs.
 """
 
 from __future__ import annotations
@@ -47,6 +48,22 @@ GOAL = 0.01
 TOKENS = 512
 
 Sent = dict[str, list[tuple[float, int]]]
+
+#: Every word is the unknown one: enough for a client that takes the answer's length from the server's usage.
+WORDS_TOKENIZER: dict[str, dict[str, Any]] = {
+    "tokenizer.json": {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"},
+    },
+    "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"},
+}
 
 
 def prompts() -> dict[ContentClass, Prompt]:
@@ -131,21 +148,26 @@ def by_vllm(program: str, url: str, prompt: Prompt) -> float | None:
     folder = Path(tempfile.mkdtemp())
     try:
         data, result = folder / "prompts.jsonl", folder / "result.json"
+        for name, document in WORDS_TOKENIZER.items():  # without any it tells no TPOT
+            (folder / name).write_text(json.dumps(document), encoding="utf-8")
         data.write_text(json.dumps({"prompt": prompt.user_text[-2000:]}) + "\n", encoding="utf-8")
         command = [
             *(program, "bench", "serve", "--backend", "openai-chat", "--base-url", url),
-            *("--endpoint", "/v1/chat/completions", "--model", "tiny", "--skip-tokenizer-init"),
+            *("--endpoint", "/v1/chat/completions", "--model", "tiny", "--tokenizer", str(folder)),
             *("--dataset-name", "custom", "--dataset-path", str(data), "--skip-chat-template"),
-            # Without a tokenizer it asks for one token of output, whatever its options say; this has the last word.
+            # Counts with its tokenizer; the server's own limit and usage are to have the last word.
             *("--extra-body", json.dumps({"max_completion_tokens": TOKENS})),
             *("--custom-output-len", str(TOKENS), "--num-prompts", "1", "--num-warmups", "0", "--disable-tqdm"),
             *("--save-result", "--result-dir", str(folder), "--result-filename", result.name),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
         if not result.exists():
-            print(f"    vllm bench serve ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
+            said = [line for line in (done.stderr or done.stdout).splitlines() if "Error" in line]
+            print(f"    vllm bench serve ended with {done.returncode}: {' '.join(said)[-300:]}")
             return None
         tpot_ms = json.loads(result.read_text(encoding="utf-8")).get("mean_tpot_ms")
+        if not tpot_ms:
+            print("    vllm bench serve gave no mean TPOT")
         return 1000.0 / tpot_ms if tpot_ms else None
     finally:
         shutil.rmtree(folder, ignore_errors=True)

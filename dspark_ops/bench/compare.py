@@ -32,7 +32,8 @@ class Cut(Record):
 class Line(Record):
     """One place of both servers. predictable: it is in no headline. rate: mean decode tok/s of one stream.
 
-    goodput: tokens of valid and correct answers per second of the blocks' wall time. failed and wrong: of all requests.
+    goodput: tokens of valid and correct answers per second of the blocks' wall time. failed, wrong: of all requests;
+    an answer whose rightness cannot be told is not wrong.
     """
 
     place: Place
@@ -45,6 +46,8 @@ class Line(Record):
     goodput_b: float | None = None
     failed_a: Share | None = None
     failed_b: Share | None = None
+    wrong_a: Share | None = None
+    wrong_b: Share | None = None
     acceptance_a: float | None = None
     acceptance_b: float | None = None
     tokens_per_step_a: float | None = None
@@ -244,6 +247,8 @@ def _line(a: Side, b: Side, place: Place, paired: bool, by: Unit, seed: int) -> 
         goodput_b=_goodput(b, place),
         failed_a=_failed(a, place),
         failed_b=_failed(b, place),
+        wrong_a=_wrong(a, place),
+        wrong_b=_wrong(b, place),
         acceptance_a=pooled[0][0],
         acceptance_b=pooled[1][0],
         tokens_per_step_a=pooled[0][1],
@@ -274,6 +279,36 @@ def _goodput(side: Side, place: Place) -> float | None:
 def _failed(side: Side, place: Place) -> Share | None:
     here = side.at(place)
     return share(sum(one.sample.outcome == "failed" for one in here), len(here))
+
+
+def _wrong(side: Side, place: Place) -> Share | None:
+    here = side.at(place)
+    return share(sum(one.sample.correct is False for one in here), len(here))
+
+
+def worse(found: Comparison) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where B fails or errs more often than A: shown by intervals apart, and seen without being shown.
+
+    All places are counted together as well: what is too rare in each of them may be plain in the whole.
+    """
+    shown: list[str] = []
+    seen: list[str] = []
+    for kind, both in (
+        ("failed", [(line.place.words, line.failed_a, line.failed_b) for line in found.lines]),
+        ("wrong", [(line.place.words, line.wrong_a, line.wrong_b) for line in found.lines]),
+    ):
+        pairs = [(name, a, b) for name, a, b in both if a is not None and b is not None]
+        whole_a = share(sum(a.count for _, a, _ in pairs), sum(a.of for _, a, _ in pairs))
+        whole_b = share(sum(b.count for _, _, b in pairs), sum(b.of for _, _, b in pairs))
+        if whole_a is not None and whole_b is not None:
+            pairs.append(("all requests", whole_a, whole_b))
+        for name, a, b in pairs:
+            words = f"{name}: {b.count} of {b.of} {kind}, A had {a.count} of {a.of}"
+            if b.low > a.high:
+                shown.append(words)
+            elif b.share > a.share:
+                seen.append(words)
+    return tuple(shown), tuple(seen)
 
 
 def _pooled(side: Side, place: Place) -> tuple[float | None, float | None, float | None]:

@@ -20,7 +20,7 @@ DEFINITIONS: dict[str, str] = {
     "n": "usage.completion_tokens of the last usage the server sent; without it the sample is invalid, never estimated",
     "n1": "tokens in the first such chunk, by the server's running usage or token ids; unknown: no rate, only a bound",
     "decode tok/s": "(n up to the last chunk with text - n1) / (t_last - t_first), of one stream; n where no running "
-    "usage tells the former",
+    "usage tells the former; none where all came within 0.1 s",
     "decode rate at most": "(n - 1) / (t_last - t_first) where n1 is unknown: the rate is not above it",
     "TPOT": "the inverse of decode tok/s: without the time to the first token",
     "step interval": "time between two chunks of a stream; with speculative decoding one step gives several tokens",

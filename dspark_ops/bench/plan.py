@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,6 +15,14 @@ from dspark_ops.openai_api.model import Record
 CacheState = Literal["cold", "warm"]
 Load = Literal["closed", "open"]
 BlockClass = ContentClass | Literal["mixed"]
+#: What the run sets by itself: a field of another value would be sent, and the record would say something else.
+OWN_FIELDS = frozenset(
+    (
+        *("model", "messages", "tools", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"),
+        *("temperature", "top_p", "seed", "cache_salt", "logprobs"),
+    )
+)
+_SECRET = re.compile(r"(?i)api_?key|authorization|secret|password|credential|\b\w*(access|auth|bearer)_?token\b")
 
 
 class BenchPlan(Record):
@@ -23,7 +33,8 @@ class BenchPlan(Record):
     preamble_tokens: the notes that every prompt begins with; without them a prompt is shorter than a cache block and
     warm is not to be had. open_requests: of the one open-loop block, 0 for none; open_rate: its arrivals per second,
     None: `open_share` of what the widest closed blocks completed. long_prompts: cold prompts of these lengths at
-    concurrency 1 for their TTFT; window: one more as long as the window holds. extra: body fields of every request.
+    concurrency 1 for their TTFT; window: one more as long as the window holds. extra: body fields of every request,
+    none that the run sets or records by itself and none that reads like a secret: the plan is written down.
     """
 
     profile: str = "custom"
@@ -66,7 +77,22 @@ class BenchPlan(Record):
             raise ValueError("a run has one arm, or two with different names")
         if self.warmup_max < self.warmup_min:
             raise ValueError("warmup_max is below warmup_min")
+        taken = sorted(OWN_FIELDS & set(self.extra))
+        if taken:
+            raise ValueError(f"extra sets {', '.join(taken)}, which the run itself sets and records")
+        if _SECRET.search(" ".join(_names(self.extra))):
+            raise ValueError("extra holds a key or a token by its name; the API key belongs into DSPARK_API_KEY")
         return self
+
+
+def _names(value: object) -> Iterator[str]:
+    """Every field's name, however deep."""
+    if isinstance(value, dict):
+        yield from map(str, value)
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _names(item)
 
 
 class BlockPlan(Record):

@@ -188,5 +188,5 @@ def _read_line(path: Path, number: int, line: bytes) -> Line:
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise NoVerdictError(f"{path}, line {number}: {where or 'it'} is not what a {kind} record has") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # damaged bytes may also read as brackets without an end
         raise NoVerdictError(f"{path}, line {number} is not JSON") from error

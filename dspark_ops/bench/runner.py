@@ -73,6 +73,7 @@ class Runner:
     client: dict[str, str] = field(default_factory=dict)
     _took: dict[tuple[str, int], float] = field(default_factory=dict)
     _rates: list[tuple[int, float]] = field(default_factory=list)
+    _boots: dict[str, float] = field(default_factory=dict)
     _done: int = 0
     _total: int = 0
 
@@ -103,8 +104,9 @@ class Runner:
                 break
             self._tell(f"{_name(block)}, {len(block.prompts)} requests", blocks[position:])
             # Blocks follow each other at once; this is for a machine that was put to sleep in between, and for the
-            # arm that waited while the other was asked long prompts.
-            if self.clock.now() - self._asker.last_answer_s.get(block.arm, 0.0) > self.plan.rewarm_idle_s:
+            # arm that waited while the other was asked long prompts. A server that was started anew is cold as well.
+            idle_s = self.clock.now() - self._asker.last_answer_s.get(block.arm, 0.0)
+            if idle_s > self.plan.rewarm_idle_s or await self._restarted(block.arm):
                 await self._warm(self._arm(block.arm), prompts)
             if not await self._block(block, texts):
                 reason = "budget"
@@ -134,6 +136,8 @@ class Runner:
                 now=self.clock.now,
                 sleep=self.clock.sleep,
             )
+            if seen is not None and seen.process_start is not None:
+                self._boots[arm.name] = seen.process_start
             known = arm.known or Server(base_url=arm.base_url, model=model)
             told = {
                 "arm": arm.name,
@@ -280,6 +284,15 @@ class Runner:
             )
         )
         return problem is not None or len(samples) == len(block.prompts)
+
+    async def _restarted(self, arm: str) -> bool:
+        """Whether the arm's server is another process than at its last warm-up; unknown is no."""
+        seen = await self._counters(self._asker.apis[arm])
+        start = None if seen is None else seen.process_start
+        was = self._boots.get(arm)
+        if start is not None:
+            self._boots[arm] = start
+        return start is not None and was is not None and start != was
 
     async def _idle(self, api: Api) -> None:
         await wait_idle(

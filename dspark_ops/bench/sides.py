@@ -8,6 +8,7 @@ from functools import cached_property
 
 from pydantic import Field
 
+from dspark_ops.bench.measure import LEAST_SPAN_S, too_short
 from dspark_ops.bench.plan import BlockClass, CacheState, Load
 from dspark_ops.bench.records import Block, Run, Sample, Server
 from dspark_ops.bench.statistics import Clusters, Interval, Unit, mix, unit_of
@@ -65,6 +66,12 @@ class Measured:
     boot: str | None
 
 
+def _boot_of(block: Block) -> str | None:
+    """The boot that a block met: a server that is started anew within a run is another one from then on."""
+    start = None if block.before is None else block.before.process_start
+    return None if start is None else f"{start:.0f}"
+
+
 @dataclass(frozen=True)
 class Side:
     """Runs of one server. arm: which of a run's. only: the blocks that count; None: all that are not void."""
@@ -103,7 +110,7 @@ class Side:
                     place_of(cell_of(blocks[sample.block])),
                     sample,
                     hashes.get(sample.prompt, sample.prompt),
-                    boot,
+                    _boot_of(blocks[sample.block]) or boot,
                 )
                 for sample in run.samples
                 if sample.block in blocks
@@ -220,6 +227,8 @@ def why_no_rate(side: Side, place: Place) -> str | None:
     valid = [sample for sample in here if sample.outcome == "valid"]
     if not valid:
         return f"{place.words}: none of {len(here)} answers is valid"
+    if any(too_short(sample) for sample in valid):
+        return f"{place.words}: its answers came within {LEAST_SPAN_S:g} s, too short for a rate"
     if any(sample.decode_rate_at_most is not None for sample in valid):
         return f"{place.words}: the server does not say how many tokens its first chunks have"
     return f"{place.words}: no answer has a rate"

@@ -63,7 +63,11 @@ HtmlOption = Annotated[Path | None, typer.Option("--html", metavar="FILE", help=
 LossOption = Annotated[
     float | None,
     typer.Option(
-        "--max-loss", min=0, max=100, metavar="PERCENT", help="Exit 1 if B is shown to be slower by more than this."
+        "--max-loss",
+        min=0,
+        max=100,
+        metavar="PERCENT",
+        help="Exit 1: B is shown slower by more, or to fail more.",
     ),
 ]
 
@@ -251,7 +255,16 @@ def _compared(a: Path, b: Path | None) -> Comparison:
 
 
 def _verdict(found: Comparison, max_loss: float | None) -> int:
-    """0: compared; 1: slower than allowed; 3: nothing could be compared."""
+    """0: compared; 1: slower than allowed, or B is shown to fail or err more often; 3: nothing could be compared, or B
+    has no rate at a place where A has one.
+    """
+    from dspark_ops.bench.compare import worse
+
+    shown, seen = worse(found)
+    if max_loss is not None and shown:
+        for words in shown:
+            say(f"B is worse: {words}")
+        return int(ExitCode.VERDICT_BAD)
     if found.outcome == "not comparable" and all(line.outcome == "not comparable" for line in found.lines):
         return int(ExitCode.NO_VERDICT)
     if max_loss is None:
@@ -260,8 +273,17 @@ def _verdict(found: Comparison, max_loss: float | None) -> int:
     cuts = [found.headline] if found.headline.times is not None else [x.rate for x in found.lines if not x.predictable]
     known = [cut.times for cut in cuts if cut.times is not None and cut.times.high is not None]
     if not known:
+        say("no verdict: no rate of content that is not predictable has an interval on both sides")
         return int(ExitCode.NO_VERDICT)
-    return int(ExitCode.VERDICT_BAD if any((t.high or 0.0) < floor for t in known) else ExitCode.OK)
+    if any((t.high or 0.0) < floor for t in known):
+        return int(ExitCode.VERDICT_BAD)
+    # A rate is one of the answers that came: a place that A could serve and B could not has none to compare.
+    unserved = [*found.only_in_a, *(line.place.words for line in found.lines if line.rate.a and not line.rate.b)]
+    for name in unserved:
+        say(f"no verdict: {name}: B has no valid rate there")
+    for words in seen:
+        say(f"not shown, but look: {words}")
+    return int(ExitCode.NO_VERDICT if unserved else ExitCode.OK)
 
 
 def _to_stderr(text: str) -> None:

@@ -104,6 +104,7 @@ def gate(request: GateRequest, say: Any) -> Report:
         NoVerdictError: the server cannot be reached, or its record cannot be written.
     """
     _check(request)
+    _writable(request.out)
     with reached(request) as target:
         return asyncio.run(run_gate(request, target, say))
 
@@ -273,7 +274,7 @@ def _prompt_tokens(request: GateRequest, window: int | None, book: Book) -> int:
     if request.prompt_tokens is None:
         return PROMPT_TOKENS if room is None else min(PROMPT_TOKENS, room)
     if room is not None and request.prompt_tokens > room:
-        raise ConfigError(
+        raise NoVerdictError(
             f"--prompt-tokens {request.prompt_tokens} leaves no room for an answer: the model's window is {window}",
             hint=f"at most {room}",
         )
@@ -309,6 +310,17 @@ def _check(request: GateRequest) -> None:
         raise ConfigError("diff compares one pair of ways", hint="one of --against-url, --against-run, --warm-cold")
     if request.level != "diff" and any(compared):
         raise ConfigError("--against-url, --against-run and --warm-cold belong to `gate diff`", hint="leave them out")
+
+
+def _writable(out: Path | None) -> None:
+    """Refuse a place for the record before anything is asked. Raises ConfigError."""
+    if out is None:
+        return
+    there = out
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{out} cannot be written: {there} is no directory of yours", hint="name another --out")
 
 
 @contextmanager

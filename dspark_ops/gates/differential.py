@@ -13,7 +13,7 @@ from dspark_ops.errors import ConfigError
 from dspark_ops.gates.case import CaseKind
 from dspark_ops.gates.coldness import Doubt
 from dspark_ops.gates.outcome import BurstResult, RunResult
-from dspark_ops.gates.plan import DIFF_KINDS, GatePlan
+from dspark_ops.gates.plan import DIFF_KINDS, GatePlan, burst_kinds
 from dspark_ops.gates.record import read_run
 from dspark_ops.gates.runner import Conduct, OutOfTimeError, VoidRunError
 from dspark_ops.gates.sequential import fisher, mcnemar, percent
@@ -103,8 +103,8 @@ def earlier_arm(folder: Path) -> tuple[Arm, Mapping[str, object]]:
             # Another run in the same folder asked other questions under the same names.
             header, bad_of = entry, {}
         elif entry["record"] == "burst" and entry.get("part") == f"{_PART}-1" and _counts(entry):
-            for judged in entry["judged"]:
-                bad_of[judged["name"].split("/", 1)[1]] = judged["outcome"] in ("fail", "no-answer")
+            burst = BurstResult.model_validate({key: entry[key] for key in BurstResult.model_fields if key in entry})
+            bad_of.update({name.split("/", 1)[1]: bad for name, bad in _bad_of(burst).items()})
     if not bad_of or header.get("level") != "diff":
         raise ConfigError(f"{folder} holds no first half of a `gate diff`", hint="name the folder of such a run")
     return Arm(title=f"earlier run ({header.get('target', '?')})", bad_of=bad_of), header
@@ -153,7 +153,7 @@ async def diff_warm(run: Conduct) -> RunResult:
     try:
         await run.first_look()
         for index in range(_bursts(run.plan)):
-            kinds = _kinds(index, run.plan.width)
+            kinds = _kinds(index, run.plan)
             names = [f"{_PART}/{index}/{slot}" for slot in range(len(kinds))]
             cases = [run.case(name, kind) for name, kind in zip(names, kinds, strict=True)]
             run.say(index, _bursts(run.plan), "cold and warm")
@@ -179,7 +179,7 @@ async def _arm(run: Conduct, part: str, title: str) -> Arm:
     arm = Arm(title=title)
     for index in range(_bursts(run.plan)):
         run.say(index, _bursts(run.plan), title)
-        result = await run.burst(part, index, _kinds(index, run.plan.width))
+        result = await run.burst(part, index, _kinds(index, run.plan))
         arm.bad_of.update({name.split("/", 1)[1]: bad for name, bad in _bad_of(result).items()})
     run.part(part, title, began)
     return arm
@@ -198,7 +198,11 @@ def _judge(run: Conduct, first: Arm, second: Arm) -> RunResult:
 
 def _bad_of(result: BurstResult) -> dict[str, bool]:
     later = {judged.name.removesuffix("+2") for judged in result.later if judged.bad}
-    return {judged.name: judged.bad or judged.name in later for judged in result.judged}
+    found = {judged.name: judged.bad or judged.name in later for judged in result.judged}
+    if result.engine and found and not any(found.values()):
+        # NaN in the logits of one of them, and the counter does not say of which: one pair is bad, as in the burst.
+        found[next(iter(found))] = True
+    return found
 
 
 def _not_warm(result: BurstResult) -> list[Doubt]:
@@ -213,7 +217,9 @@ def _bursts(plan: GatePlan) -> int:
     return math.ceil(plan.pairs / plan.width)
 
 
-def _kinds(index: int, width: int) -> tuple[CaseKind, ...]:
-    """The next `width` kinds in turn, those with the longest answers first, as in every cold burst."""
-    places = sorted((index * width + slot) % len(DIFF_KINDS) for slot in range(width))
+def _kinds(index: int, plan: GatePlan) -> tuple[CaseKind, ...]:
+    """The next kinds in turn, those with the longest answers first, as in every cold burst."""
+    if plan.texts_only:
+        return burst_kinds(index, plan.width, texts_only=True)
+    places = sorted((index * plan.width + slot) % len(DIFF_KINDS) for slot in range(plan.width))
     return tuple(DIFF_KINDS[place] for place in places)

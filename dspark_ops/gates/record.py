@@ -91,7 +91,7 @@ def read_run(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines[:-1], 1):
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             entry = None
         if isinstance(entry, dict) and "record" in entry:
             yield entry

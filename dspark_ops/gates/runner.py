@@ -17,6 +17,8 @@ from dspark_ops.openai_api.model import Answer, EngineCounters
 
 Judge = Callable[[Case, Answer, Baseline | None], Verdict]
 FollowUp = Callable[[Case, Answer], Case | None]
+# Without the server's own count of tokens a prompt is made by an estimate; below this share it is another test.
+_LEAST_SHARE = 0.4
 
 
 class VoidRunError(Exception):
@@ -221,6 +223,8 @@ class Conduct:
     def _prove(self, watched: Watched, *, width: int, cold: bool, together: bool = True) -> Proof:
         proof = prove(watched, width=width, cold=cold, together=together)
         doubts = [*_unreachable(watched.answers), *proof.doubts]
+        if cold:
+            doubts += _short(watched.answers, self.plan.prompt_tokens)
         start = None if watched.before is None else watched.before.process_start
         if start is not None and self.process_start not in (None, start):
             seen = "the engine was started anew since the run began"
@@ -238,6 +242,15 @@ def _unreachable(answers: Sequence[Answer]) -> list[Doubt]:
         seen = f"no request reached the server: {failures[0].message}"
         return [Doubt(code="unreachable", observed=seen, expected="a server that answers")]
     return []
+
+
+def _short(answers: Sequence[Answer], wanted: int) -> list[Doubt]:
+    """Prompts far below what the gate says it asks with: the faults that it looks for come with long ones."""
+    told = [answer.usage.prompt_tokens for answer in answers if answer.usage is not None]
+    if not told or sum(told) >= _LEAST_SHARE * wanted * len(told):
+        return []
+    seen = f"prompts of {sum(told) / len(told):.0f} tokens by the server's count"
+    return [Doubt(code="short-prompts", observed=seen, expected=f"about {wanted}, at least {_LEAST_SHARE:.0%} of it")]
 
 
 def _engine_reasons(watched: Watched, last: EngineCounters | None = None) -> tuple[Reason, ...]:

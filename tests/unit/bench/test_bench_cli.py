@@ -28,12 +28,12 @@ from tests.openai_server.setup import ServerSetup
 from tests.unit.bench.made_runs import RATES, made_file
 
 RUNNER = CliRunner()
-SHORT = ("--class", "prose", "-c", "1", "--per-block", "2", "--rounds", "1", "--max-tokens", "40", "--idle", "0")
+SHORT = ("--class", "prose", "-c", "1", "--per-block", "2", "--rounds", "1", "--max-tokens", "100", "--idle", "0")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with serve(ServerSetup(metrics="lean", time_scale=0.01)) as url:
+    with serve(ServerSetup(metrics="lean", time_scale=0.1)) as url:
         yield url
 
 
@@ -112,6 +112,8 @@ def test_what_cannot_be_run_is_said_before_anything_is_asked(tmp_path: Path) -> 
         ["run", "--url", "http://127.0.0.1:9", "--class", "poems"],
         ["run", "--url", "http://127.0.0.1:9", "--profile", "endless"],
         ["run", "--url", "http://127.0.0.1:9", "--extra", "[1]"],
+        ["run", "--url", "http://127.0.0.1:9", "--extra", '{"temperature": 0}'],
+        ["run", "--url", "http://127.0.0.1:9", "--extra", '{"a": [{"api_key": "x"}]}'],
         ["run", "--url", "http://127.0.0.1:9", "--cache", "tepid"],
         ["run", "--url", "http://127.0.0.1:9", "--site", "site.yml"],
         ["compare", "--abba", "http://127.0.0.1:9"],
@@ -129,6 +131,26 @@ def test_a_loss_beyond_what_is_allowed_is_a_bad_verdict(tmp_path: Path) -> None:
     assert RUNNER.invoke(app, ["compare", a, b, "--max-loss", "5"]).exit_code == 1
     assert RUNNER.invoke(app, ["compare", a, b, "--max-loss", "15"]).exit_code == 0
     assert RUNNER.invoke(app, ["compare", b, a, "--max-loss", "5"]).exit_code == 0
+
+
+def test_a_server_that_answers_less_is_not_as_fast(tmp_path: Path) -> None:
+    a = str(made_file(tmp_path / "a.jsonl"))
+    fails = str(made_file(tmp_path / "b.jsonl", failed=lambda _, i, __: i % 2 == 1))
+    result = RUNNER.invoke(app, ["compare", a, fails, "--max-loss", "50"])
+    assert result.exit_code == 1
+    assert "B is worse: all requests:" in result.stderr
+    assert RUNNER.invoke(app, ["compare", fails, a, "--max-loss", "50"]).exit_code == 0
+    wrong = str(made_file(tmp_path / "c.jsonl", wrong=lambda _, i, __: i % 2 == 1))
+    assert RUNNER.invoke(app, ["compare", a, wrong, "--max-loss", "50"]).exit_code == 1
+    assert RUNNER.invoke(app, ["compare", a, wrong]).exit_code == 0
+
+
+def test_a_class_that_only_one_could_serve_is_no_verdict(tmp_path: Path) -> None:
+    a = str(made_file(tmp_path / "a.jsonl"))
+    b = str(made_file(tmp_path / "b.jsonl", classes=("prose",)))
+    result = RUNNER.invoke(app, ["compare", a, b, "--max-loss", "50"])
+    assert result.exit_code == 3
+    assert "B has no valid rate there" in result.stderr
 
 
 def test_nothing_measured_is_no_verdict(tmp_path: Path) -> None:

@@ -211,3 +211,11 @@ def test_a_failure_does_not_hide_that_a_cold_block_was_warm() -> None:
     perhaps = _judge(silent, failed_answer(), after=after_one(prefix_hits=48.0))
     assert perhaps.state == "unchecked"
     assert _judge(silent, failed_answer()).state == "sound"
+
+
+def test_an_answer_that_came_all_at_once_has_no_rate() -> None:
+    """A client that was late reads in one piece what took the server a second: that time is not the server's."""
+    whole = made_sample(made_answer(first_s=12.0, last_s=12.125))
+    assert whole.decode_rate == pytest.approx(768)
+    at_once = made_sample(made_answer(first_s=12.0, last_s=12.001))
+    assert (at_once.outcome, at_once.decode_rate, at_once.decode_rate_at_most) == ("valid", None, None)

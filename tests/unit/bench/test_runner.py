@@ -12,6 +12,7 @@ import pytest
 from dspark_ops.bench.plan import BenchPlan
 from dspark_ops.bench.records import Run, read_run
 from dspark_ops.bench.runner import Progress
+from dspark_ops.bench.sides import Side
 from dspark_ops.bench.summary import summarise
 from dspark_ops.errors import NoVerdictError, RefusedError
 from dspark_ops.openai_api.client import ApiClient
@@ -263,10 +264,14 @@ def test_a_drafter_that_is_wrong_half_the_time_shows(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_starts_anew_voids_the_block(tmp_path: Path) -> None:
-    # five generations of warm-up and the calibration come first
-    run = run_bench(small(**ONE, rounds=2), tmp_path / "a.jsonl", ServerSetup(restart_after=8, **LEAN))  # type: ignore[arg-type]
-    assert [block.state for block in run.blocks] == ["void", "sound"]
+    # Five generations of warm-up, the calibration and a block of three come first.
+    run = run_bench(small(**ONE, rounds=3), tmp_path / "a.jsonl", ServerSetup(restart_after=11, **LEAN))  # type: ignore[arg-type]
+    assert [block.state for block in run.blocks] == ["sound", "void", "sound"]
     assert "anew" in _reasons(run)
+    # It is cold again: warmed up anew, and its samples are of another boot.
+    assert len(run.warm_ups) == 2
+    assert run.blocks[1].ended_s <= run.warm_ups[1].at_s < run.blocks[2].began_s
+    assert len({one.boot for one in Side("", (run,)).measured}) == 2
 
 
 def test_the_budget_ends_a_run_between_blocks_and_the_file_says_so(tmp_path: Path) -> None:

@@ -8,8 +8,18 @@ from typing import Any
 import pytest
 
 from dspark_ops.errors import ConfigError
-from dspark_ops.gates.differential import Arm, diff_endpoints, diff_warm, difference, earlier_arm, paired_plan
-from dspark_ops.gates.outcome import RunResult
+from dspark_ops.gates.case import Reason
+from dspark_ops.gates.coldness import Proof
+from dspark_ops.gates.differential import (
+    Arm,
+    _bad_of,
+    diff_endpoints,
+    diff_warm,
+    difference,
+    earlier_arm,
+    paired_plan,
+)
+from dspark_ops.gates.outcome import BurstResult, Judged, RunResult
 from dspark_ops.gates.record import RunFolder
 from dspark_ops.gates.runner import Conduct
 from tests.openai_server.app import Fault, ServerSetup
@@ -50,6 +60,14 @@ def test_a_fault_of_cold_prefills_is_a_difference_between_cold_and_warm(tmp_path
     assert (result.verdict, int(result.exit_code)) == ("fail", 1)
     assert result.facts["difference"]["only_first"] >= 8
     assert result.facts["difference"]["only_second"] == 0
+
+
+def test_nan_that_the_engine_counted_makes_one_pair_bad() -> None:
+    reason = Reason(code="corrupted", observed="1 request with NaN", expected="none")
+    good = tuple(Judged(name=f"a/0/{slot}", kind="arithmetic", outcome="pass") for slot in range(3))
+    burst = BurstResult(part="a", index=0, judged=good, engine=(reason,), proof=Proof(doubts=()))
+    assert sum(_bad_of(burst).values()) == burst.bad == 1
+    assert not any(_bad_of(burst.model_copy(update={"engine": ()})).values())
 
 
 def test_a_healthy_server_is_the_same_cold_and_warm(tmp_path: Path) -> None:
@@ -99,8 +117,9 @@ def test_a_first_half_that_was_not_proven_is_no_half(tmp_path: Path) -> None:
     doubt = {"code": "prefix-hits", "observed": "12", "expected": "0", "client": False}
 
     def burst(index: int, *doubts: dict[str, object], bad: int = 0) -> None:
-        judged = [{"name": f"diff-1/{index}/0", "outcome": "fail" if bad else "pass"}]
-        folder.write("burst", part="diff-1", counted=True, judged=judged, proof={"doubts": doubts}, bad=bad)
+        judged = [{"name": f"diff-1/{index}/0", "kind": "report", "outcome": "fail" if bad else "pass"}]
+        told = {"index": index, "counted": True, "judged": judged, "proof": {"doubts": doubts}, "bad": bad}
+        folder.write("burst", part="diff-1", **told)
 
     folder.write("header", level="diff", target="a")
     burst(7)

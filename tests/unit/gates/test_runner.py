@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from dspark_ops.gates import levels
+from dspark_ops.gates.book import AgentBook
 from dspark_ops.gates.case import Case
+from dspark_ops.gates.levels import smoke
 from dspark_ops.gates.outcome import RunResult
 from dspark_ops.gates.record import read_run
 from dspark_ops.gates.sequential import RELEASE, SequentialPlan
@@ -250,6 +252,13 @@ def test_an_engine_that_cannot_show_it_makes_the_run_void(tmp_path: Path, change
 def test_without_metrics_nothing_is_asked(tmp_path: Path) -> None:
     _, run = run_release(tmp_path, PAIR.model_copy(update={"metrics": "none"}))
     assert run.bursts == []
+
+
+def test_prompts_that_are_much_shorter_than_said_make_the_run_void(tmp_path: Path) -> None:
+    book = AgentBook(model=MODEL, tokens_per_character=1.0)  # a quarter of the text that the server needs
+    result, _ = Bench(PAIR, tmp_path, plan("smoke"), book=book).run(smoke)
+    assert result.verdict == "void"
+    assert result.doubts[0].code == "short-prompts"
 
 
 def test_somebody_elses_request_makes_the_run_void(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
