@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.operator_cli import Operator
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(600)]
 NOWHERE = 'exposure.management_sources=["203.0.113.0/24"]'
 #: What the lab's nodes have open beside SSH is the test's own.
 PORT = 41234

@@ -21,7 +21,7 @@ from dspark_ops.exposure.credentials import Credential, role_variables
 from dspark_ops.paths import data_dir
 from tests.lab.operator_cli import HOSTS, Operator
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(600)]
 _PLAY = [
     {
         "name": "Credentials",

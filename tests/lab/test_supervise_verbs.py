@@ -10,7 +10,7 @@ import pytest
 from tests.lab.conftest import HEAD, WORKER, RehearsalPair
 from tests.lab.operator_cli import Operator
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(900)]
 
 _LEFT = r"""
 sudo ls -d /etc/dspark/supervise* /usr/local/lib/dspark/supervise.pyz /var/lib/dspark/supervise 2>/dev/null
