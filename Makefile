@@ -21,6 +21,7 @@ demo: setup
 test: unit monitoring-test lab-test
 
 unit: setup
+	$(BIN)/python -m tests.unit.exposure.programs
 	$(BIN)/python -m pytest tests/unit tests/contract -m "not soak" -q -n 4 --dist worksteal
 
 # The alerts, judged by the real promtool; then each made wrong in one way at a time, which a unit test of it must notice.

@@ -152,7 +152,7 @@ def routes(
 ) -> None:
     """Ask every route of the engine and of the gateway from here without a key: each must answer 401 or 404.
 
-    Only exposure.health_route may answer. Exit 1: another one does. 3: nothing answered at all.
+    Only exposure.health_route may answer. Exit 1: another one does. 3: some or all did not answer.
     """
     from dspark_ops.config.load import load_site
     from dspark_ops.exposure.routes import audit_routes, text, url_of

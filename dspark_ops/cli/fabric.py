@@ -11,6 +11,7 @@ from dspark_ops.cli.options import (
     DEFAULT_SITE,
     CheckOption,
     DiffOption,
+    ForceHoldOption,
     JsonOption,
     SetOption,
     SiteOption,
@@ -104,6 +105,7 @@ def apply(
     ] = 45,
     check: CheckOption = False,
     diff: DiffOption = False,
+    force_hold: ForceHoldOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
     overrides: SetOption = None,
@@ -124,6 +126,7 @@ def apply(
         diff=diff,
         allow_management=allow_management,
         revert_after_s=revert_after,
+        force_hold=force_hold,
     )
     raise typer.Exit(finish(report, as_json=as_json))
 
@@ -133,6 +136,7 @@ def restore(
     site: SiteOption = DEFAULT_SITE,
     check: CheckOption = False,
     diff: DiffOption = False,
+    force_hold: ForceHoldOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
     overrides: SetOption = None,
@@ -150,6 +154,7 @@ def restore(
         progress=progress_printer(),
         check=check,
         diff=diff,
+        force_hold=force_hold,
     )
     raise typer.Exit(finish(report, as_json=as_json))
 

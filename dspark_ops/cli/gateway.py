@@ -84,9 +84,9 @@ def remove(
 
 @app.command()
 def status(site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False, overrides: SetOption = None) -> None:
-    """Say whether both parts run, what was answered by whom and why, and what the cloud has cost. Changes nothing.
+    """Say whether both parts run, when the certificate ends, who answered why and what the cloud has cost.
 
-    Exit 0: both run and the router answers. 1: they do not. 3: the head could not be asked.
+    Changes nothing. Exit 0: both run, the router answers, the certificate is good. 1: not so. 3: it cannot be told.
     """
     from dspark_ops.config.load import load_site
     from dspark_ops.gateway.look import gateway_status, render
@@ -108,12 +108,12 @@ def add(
 ) -> None:
     """Make a key for a client and print it, once: only its hash is kept. The key alone is on standard output."""
     from dspark_ops.config.load import load_site
-    from dspark_ops.gateway.clients import added, new_key, read_clients, write_clients
+    from dspark_ops.gateway.clients import added, change_clients, new_key
     from dspark_ops.gateway.settings import clients_path
 
     loaded = load_site(site, overrides=overrides or ())
     path, key = clients_path(loaded), new_key()
-    write_clients(path, added(read_clients(path), name, key, local_only=local_only))
+    change_clients(path, lambda clients: added(clients, name, key, local_only=local_only))
     # Before the head is asked: a key that is not shown now is never shown.
     typer.echo(key)
     say(f"{name} is in {path}; its key is shown above and nowhere else")
@@ -126,12 +126,12 @@ def revoke(
 ) -> None:
     """Take a client's key away. What runs with it ends by itself; nothing new begins."""
     from dspark_ops.config.load import load_site
-    from dspark_ops.gateway.clients import read_clients, without, write_clients
+    from dspark_ops.gateway.clients import change_clients, without
     from dspark_ops.gateway.settings import clients_path
 
     loaded = load_site(site, overrides=overrides or ())
     path = clients_path(loaded)
-    write_clients(path, without(read_clients(path), name))
+    change_clients(path, lambda clients: without(clients, name))
     say(f"{name} is no longer in {path}")
     _bring(loaded, no_apply=no_apply)
 

@@ -28,7 +28,8 @@ from dspark_ops.report.models import Report, Verdict, now
 from dspark_ops.report.recorder import Progress, Recorder
 from dspark_ops.report.store import last_phase_seconds
 from dspark_ops.supervise.control.document import adopt
-from dspark_ops.supervise.control.keeper import Keeper, Left, keeper_of
+from dspark_ops.supervise.control.keeper import Keeper, keeper_of
+from dspark_ops.supervise.control.outcome import UNCLEAR, Left
 from dspark_ops.tenants.evict import evict as evict_tenants
 from dspark_ops.transport.ssh import SshRunner, open_runner
 
@@ -95,9 +96,10 @@ class Launch:
         # What answers and was never proven, as after a run that was cut off, is proven before it is called served.
         keeps = plan.action == "keep" and not plan.load_image
         proven = keeps and self._proven(documents)
-        if proven and wishes.ensure:
-            return self._unchanged(plan, before)
         keeper = keeper_of(self.loaded, self.recorder, seen.supervisor, seen.pair, force=wishes.force_hold)
+        kept = keeper is None or keeper.keeps(plan.release)
+        if proven and kept and wishes.ensure:
+            return self._unchanged(plan, before)
         if plan.load_image and not wishes.load_image:
             raise RefusedError(
                 f"the image {site.image.id[:19]} is not on {' and '.join(plan.load_image)}",
@@ -110,7 +112,7 @@ class Launch:
             if not plan.load_image:
                 look_inside(self.loaded, self.runners, self.recorder)
         if wishes.check:
-            return self._check(documents, plan, room, keeper)
+            return self._check(documents, plan, room, None if proven and kept else keeper)
         if proven:
             return self._unchanged(plan, before, documents, keeper)
         if plan.changes or keeper is not None:
@@ -123,6 +125,7 @@ class Launch:
             reclaim=room.reclaim,
         )
         running = running_release(seen, site.name)
+        opened = self._opened(before, running, plan)
         if keeper is not None:
             keeper.take(f"{self.recorder.verb} of release {plan.release}", drain=steps.start)
         transaction = Transaction(
@@ -132,15 +135,16 @@ class Launch:
             documents,
             steps,
             seen,
-            self._opened(before, running, plan),
+            opened,
             again=self.again,
             diff=wishes.diff,
             # What a run that was cut off has begun is undone by a failure of this one, unless what served still runs.
             inherited=before is not None,
             touched=before is not None and (running is None or running != before.before),
         )
-        report = transaction.run()
-        return report if keeper is None else keeper.hand_over(report, transaction.left)
+        if keeper is None:
+            return transaction.run()
+        return keeper.during(transaction.run, lambda _: transaction.left, broken=UNCLEAR)
 
     def _proven(self, documents: Documents) -> bool:
         kept = store.load(self.loaded.site.name, documents.release)
@@ -184,17 +188,22 @@ class Launch:
                 applier.step(tag)
         self.recorder.progress(self._told(plan, room, keeper))
         total = len(self.recorder.changes)
-        return self.recorder.report("planned", ExitCode.OK, f"{total} changes would be made; nothing was changed")
+        told = "; the supervisor would be told what to keep" if keeper is not None else ""
+        return self.recorder.report("planned", ExitCode.OK, f"{total} changes would be made{told}; nothing was changed")
 
     def _unchanged(
         self, plan: DeployPlan, before: OpenRun | None, documents: Documents | None = None, keeper: Keeper | None = None
     ) -> Report:
         """It serves. A run that was cut off has nothing left to do but to give back whom it let go for nothing, and a
         supervisor that keeps something else is told."""
-        tells = keeper is not None and documents is not None and not keeper.keeps(plan.release)
-        if tells and keeper is not None:
-            self.consent("\n".join([f"release {plan.release} serves already", *keeper.lines()]))
-            keeper.take(f"{self.recorder.verb} of release {plan.release}")
+        if keeper is None or documents is None or keeper.keeps(plan.release):
+            return self._settled(plan, before)
+        left = Left("adopted", adopt(documents), self.loaded)
+        self.consent("\n".join([f"release {plan.release} serves already", *keeper.lines()]))
+        keeper.take(f"{self.recorder.verb} of release {plan.release}")
+        return keeper.during(lambda: self._settled(plan, before), lambda _: left, broken=left)
+
+    def _settled(self, plan: DeployPlan, before: OpenRun | None) -> Report:
         told = [f"release {plan.release} serves; zero changes"]
         if before is not None and not self.wishes.check:
             if self.again is not None and before.before == plan.release:
@@ -204,15 +213,12 @@ class Launch:
             close_open(self.loaded.site.name)
         owed = owed_lines(self.runners) if before is not None else []
         verdict: Verdict = "changed" if self.recorder.changes else "unchanged"
-        report = self.recorder.report(
+        return self.recorder.report(
             verdict,
             ExitCode.OK,
             "\n".join([*told, *owed]),
             next_step="dspark-ops tenants restore" if owed else None,
         )
-        if tells and keeper is not None and documents is not None:
-            return keeper.hand_over(report, Left("adopted", adopt(documents), self.loaded))
-        return report
 
 
 def phases_of(plan: DeployPlan, room: Clearing) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from dspark_ops.releases.model import Release, with_epoch
 from dspark_ops.report.models import now
 from dspark_ops.report.recorder import Recorder
 from dspark_ops.supervise.control.document import adopt
-from dspark_ops.supervise.control.keeper import Left
+from dspark_ops.supervise.control.outcome import Left
 from dspark_ops.transport.ssh import SshRunner
 
 

@@ -150,5 +150,5 @@ def render_status(status: PairStatus) -> str:
         lines.append(f"  completion: {status.completion.strip()}")
     lines.append(f"  endpoint: {status.endpoint}")
     if status.supervisor is not None and status.ranks[0].reachable:
-        lines += [f"  {line}" for line in lines_of(status.supervisor)]
+        lines += [f"  {line}" for line in lines_of(status.supervisor, status.site)]
     return "\n".join(lines)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from dspark_ops.ansible_run.lock import site_lock
 from dspark_ops.config.load import LoadedSite
-from dspark_ops.config.models import ROLES
-from dspark_ops.deploy.apply import Applier, Documents, StepFailedError
+from dspark_ops.config.models import ROLES, Role
+from dspark_ops.deploy.apply import Applier, Documents
 from dspark_ops.deploy.looking import look
 from dspark_ops.deploy.owing import owed_lines
 from dspark_ops.deploy.run_journal import close_open
 from dspark_ops.deploy.spec import render_pair
 from dspark_ops.deploy.taking_down import take_down
+from dspark_ops.errors import DsparkError
 from dspark_ops.exitcodes import ExitCode
+from dspark_ops.facts.rank import RankFacts
 from dspark_ops.releases import store
 from dspark_ops.report.models import Report
 from dspark_ops.report.recorder import Progress, Recorder
 from dspark_ops.supervise.control.document import kept_stopped
-from dspark_ops.supervise.control.keeper import UNCLEAR, Left, keeper_of
-from dspark_ops.transport.ssh import open_runner
+from dspark_ops.supervise.control.keeper import keeper_of
+from dspark_ops.supervise.control.outcome import UNCLEAR, Left
+from dspark_ops.transport.ssh import SshRunner, open_runner
 
 
 def stop(
@@ -75,7 +79,7 @@ def stop(
             try:
                 with recorder.phase("stop (check)" if check else "stop"):
                     take_down(end, progress, patience_s=0.0)
-            except (StepFailedError, KeyboardInterrupt) as failure:
+            except (DsparkError, KeyboardInterrupt) as failure:
                 interrupted = isinstance(failure, KeyboardInterrupt)
                 report = recorder.report(
                     "interrupted" if interrupted else "restore-incomplete",
@@ -87,20 +91,29 @@ def stop(
                 return report if keeper is None or check else keeper.hand_over(report, UNCLEAR)
             if check:
                 return recorder.report("planned", ExitCode.OK, "nothing was changed")
-            close_open(site.name)
-            for release in {rank.label("release") for rank in ours.values()} - {None}:
-                store.ended(site.name, str(release))
-            owed = owed_lines(runners)
-            done = f"{' and '.join(todo)} stopped" if todo else "no rank of this site ran"
-            report = recorder.report(
-                "stopped",
-                ExitCode.OK,
-                "\n".join([done, *owed]),
-                next_step="dspark-ops tenants restore" if owed else "dspark-ops start",
-            )
+            settle = partial(_settled, recorder, runners, ours, todo)
             if keeper is None:
-                return report
-            return keeper.hand_over(report, Left("adopted", kept_stopped(keeper.told.adopted), loaded))
+                return settle()
+            # The ranks are down: whatever becomes of the records here, it must not bring them back.
+            left = Left("adopted", kept_stopped(keeper.told.adopted), loaded)
+            return keeper.during(settle, lambda _: left, broken=left)
     finally:
         for runner in runners.values():
             runner.close()
+
+
+def _settled(
+    recorder: Recorder, runners: Mapping[Role, SshRunner], ours: Mapping[Role, RankFacts], todo: Sequence[Role]
+) -> Report:
+    """The ranks are down: no run is open any more, the releases' records say so, what tenants are owed is said."""
+    close_open(recorder.site)
+    for release in {rank.label("release") for rank in ours.values()} - {None}:
+        store.ended(recorder.site, str(release))
+    owed = owed_lines(runners)
+    done = f"{' and '.join(todo)} stopped" if todo else "no rank of this site ran"
+    return recorder.report(
+        "stopped",
+        ExitCode.OK,
+        "\n".join([done, *owed]),
+        next_step="dspark-ops tenants restore" if owed else "dspark-ops start",
+    )

@@ -31,7 +31,7 @@ from dspark_ops.releases.model import GateResult, Release, ReleaseStatus
 from dspark_ops.report.models import Finding, Report, Verdict, now
 from dspark_ops.report.recorder import Recorder
 from dspark_ops.supervise.control.document import adopt
-from dspark_ops.supervise.control.keeper import AS_BEFORE, UNCLEAR, Left
+from dspark_ops.supervise.control.outcome import AS_BEFORE, UNCLEAR, Left
 from dspark_ops.tenants.evict import evict
 from dspark_ops.tenants.model import Tenant
 from dspark_ops.transport.ssh import SshRunner

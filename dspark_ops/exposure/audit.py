@@ -95,12 +95,18 @@ def _from_other_node(
     for role in seen:
         viewpoint = other[role]
         answer = readings[viewpoint].get("exposure.knock").files if viewpoint in asked else None
-        client = next(iter(seen[viewpoint].addresses), None) if viewpoint in seen else None
+        own = seen[viewpoint].addresses if viewpoint in seen else ()
         heard[role] = tuple(
-            Attempt(viewpoint=viewpoint, client=client, target=target, said=said)
+            Attempt(viewpoint=viewpoint, client=same_family(own, target), target=target, said=said)
             for target, said in (answer or {}).items()
         )
     return heard
+
+
+def same_family(addresses: Sequence[str], target: str) -> str | None:
+    """The address that a node would come from to a target (address and port); None where it has none of that kind."""
+    sixth = ":" in target.partition(" ")[0]
+    return next((text for text in addresses if (":" in text) is sixth), None)
 
 
 def _from_here(site: Site, node: SeenNode, policy: NodePolicy) -> tuple[Attempt, ...]:

@@ -122,7 +122,7 @@ def _verdict(
     if inside:
         return "exposed", f"{inside[0].viewpoint} reached {inside[0].target}, and no rule lets it in"
     if rules:
-        return "ok", "open by " + ", ".join(rule.rule for rule in rules)
+        return _open_by(rules, attempts, state)
     if protocol == "udp":
         # A datagram that nobody answers tells nothing, so none is sent.
         if state == "in force":
@@ -134,6 +134,16 @@ def _verdict(
     if state != "in force":
         return "unknown", f"{closed[0].viewpoint} did not get in, but no packet filter of ours closes it"
     return "ok", f"closed: {closed[0].said} from {', '.join(dict.fromkeys(item.viewpoint for item in closed))}"
+
+
+def _open_by(rules: tuple[OpenPort, ...], attempts: tuple[Attempt, ...], state: FilterState) -> tuple[RowVerdict, str]:
+    """The verdict where rules let somebody in, and nobody else got in."""
+    named = ", ".join(rule.rule for rule in rules)
+    if state == "in force" or any(rule.sources is None for rule in rules):
+        return "ok", f"open by {named}"
+    if not any(item.said in CLOSED and not _let_in(rules, item) for item in attempts):
+        return "unknown", f"{named} lets some in, no packet filter of ours keeps others out, and none of them tried"
+    return "ok", f"open by {named}; closed to others by what is not ours"
 
 
 def _let_in(rules: tuple[OpenPort, ...], attempt: Attempt) -> bool:

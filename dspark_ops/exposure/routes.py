@@ -50,6 +50,7 @@ class Route(_Frozen):
 class Answer(_Frozen):
     """What one request got. status None: no HTTP answer, error says why. closed: nobody is served without a key.
 
+    unknown: no answer; who was let in may be waiting for one as well.
     health: the route is the one that the site lets answer.
     """
 
@@ -59,7 +60,7 @@ class Answer(_Frozen):
     status: int | None
     error: str | None = None
     health: bool = False
-    verdict: Literal["closed", "open", "health"]
+    verdict: Literal["closed", "open", "health", "unknown"]
 
 
 class RouteAudit(_Frozen):
@@ -123,9 +124,9 @@ def disguises(path: str) -> tuple[str, ...]:
 def judge_answer(
     route: Route, target: str, kind: Kind, status: int | None, error: str | None, health_route: str | None
 ) -> Answer:
-    """The verdict over one answer. No answer at all serves nobody."""
+    """The verdict over one answer. No answer at all is no verdict: a route that waits has let somebody in."""
     health = kind == "plain" and route.path == health_route and route.method in ("GET", "HEAD")
-    closed = status is None or status in (CLOSED if kind == "plain" else CLOSED_DISGUISED)
+    closed = status in (CLOSED if kind == "plain" else CLOSED_DISGUISED)
     return Answer(
         route=route,
         target=target,
@@ -133,7 +134,7 @@ def judge_answer(
         status=status,
         error=error,
         health=health,
-        verdict="closed" if closed else "health" if health else "open",
+        verdict="unknown" if status is None else "closed" if closed else "health" if health else "open",
     )
 
 
@@ -161,7 +162,7 @@ def conclude(url: str, documents: tuple[str, ...], answers: tuple[Answer, ...]) 
     """The exit code and one sentence over all answers."""
     opened = [item for item in answers if item.verdict == "open"]
     answered = [item for item in answers if item.status is not None]
-    silent = len(answers) - len(answered)
+    silent = [item for item in answers if item.status is None]
     if opened:
         code, first = ExitCode.VERDICT_BAD, opened[0]
         message = (
@@ -170,8 +171,14 @@ def conclude(url: str, documents: tuple[str, ...], answers: tuple[Answer, ...]) 
         )
     elif not answered:
         code, message = ExitCode.NO_VERDICT, f"nothing answered at {url}: {answers[0].error if answers else 'no route'}"
+    elif silent:
+        code, first = ExitCode.NO_VERDICT, silent[0]
+        message = (
+            f"{len(silent)} of {len(answers)} requests without a key got no answer, first {first.route.method} "
+            f"{first.target}: {first.error}"
+        )
     else:
-        code, message = ExitCode.OK, f"{len(answers)} requests without a key, none let in; {silent} got no answer"
+        code, message = ExitCode.OK, f"{len(answers)} requests without a key, none let in"
     return RouteAudit(url=url, documents=documents, answers=answers, exit_code=int(code), message=message)
 
 

@@ -69,14 +69,21 @@ def read_node(site: Site, role: Role, reading: NodeReading) -> SeenNode:
 
 
 def filter_state(seen: SeenNode, policy: NodePolicy) -> FilterState:
-    """Whether our table is in force with this policy: file as rendered, and every rule of it in the listing."""
+    """Whether our table is in force with this policy: file as rendered, each named rule there, and none besides."""
     if not seen.table_known:
         return "unknown"
     if seen.table is None:
         return "absent"
     wanted = [f'comment "{port.rule}"' for port in policy.ports] + ['counter drop comment "everything else"']
-    same = seen.file == render(policy) and all(text in seen.table for text in wanted)
-    return "in force" if same else "other"
+    rendered = render(policy)
+    same = seen.file == rendered and all(text in seen.table for text in wanted)
+    return "in force" if same and rule_count(seen.table) == rule_count(rendered) else "other"
+
+
+def rule_count(table: str) -> int:
+    """How many rules a table has; nft lists each on one line, in words of its own. One that lets all in is one more."""
+    lines = [line.strip() for line in table.splitlines()]
+    return sum(1 for line in lines if line and not line.startswith(("#", "type ", "table ", "chain ", "delete ", "}")))
 
 
 def _session(text: str | None) -> tuple[str | None, int | None]:

@@ -35,13 +35,17 @@ class SupervisorFacts(Fact):
     """What the head tells of it.
 
     installed: whether its unit is there; None when that could not be read. answers: whether its status port gave our
-    document; problem: why not. state, since_s (seconds in it), reason, epoch, release, wanted: its own words.
+    document; problem: why not. step_age_s: seconds since its loop last went round; None when it has not yet, so that
+    the rest is from before its start. site, state, since_s (seconds in it), reason, epoch, release, wanted: its
+    own words.
     config: its configuration as text, which may hold the environment of the ranks: never shown, never kept.
     """
 
     installed: bool | None = None
     answers: bool = False
     problem: str | None = None
+    site: str | None = None
+    step_age_s: float | None = None
     state: str | None = None
     since_s: float | None = None
     reason: str | None = None
@@ -76,6 +80,8 @@ def read_supervisor(reading: NodeReading) -> SupervisorFacts:
         installed=True,
         answers=True,
         config=config,
+        site=_text(document.get("site")),
+        step_age_s=_number(document.get("step_age_s")),
         state=_text(document.get("state")),
         since_s=_number(document.get("since_s")),
         reason=_text(document.get("reason")),

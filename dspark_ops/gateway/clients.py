@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -118,6 +120,23 @@ def write_clients(path: Path, clients: Sequence[Client]) -> None:
         replace_file(path, json.dumps(document, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}", hint="make its directory writable") from error
+
+
+def change_clients(path: Path, change: Callable[[tuple[Client, ...]], tuple[Client, ...]]) -> None:
+    """Read, change and write the file while nobody else does.
+
+    Raises:
+        ConfigError: as `read_clients`, `change` and `write_clients`, or its directory cannot be opened.
+    """
+    try:
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{path.parent} cannot be opened: {error.strerror}", hint="make it") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        write_clients(path, change(read_clients(path)))
+    finally:
+        os.close(descriptor)
 
 
 def client_lines(clients: Sequence[Client]) -> str:

@@ -69,7 +69,10 @@ def bring_clients(loaded: LoadedSite, *, progress: Progress) -> Report:
         again = "the list on this machine is changed; `dspark-ops gateway install` brings it to the head"
         return recorder.report("failed", ExitCode.NO_VERDICT, why_failed(result), next_step=again)
     verdict: Verdict = "changed" if result.changes else "unchanged"
-    return recorder.report(verdict, ExitCode.OK, f"the gateway knows {len(settings.clients)} clients")
+    words = f"the gateway knows {len(settings.clients)} clients"
+    if not result.changes:
+        words = "nothing to change on the head: its gateway has this list already, or there is none yet"
+    return recorder.report(verdict, ExitCode.OK, words)
 
 
 def named_files(settings: GatewaySettings) -> dict[str, Path]:
@@ -96,6 +99,7 @@ def install_variables(settings: GatewaySettings, places: Places) -> dict[str, ob
         "gateway_units": {name: rendered[name] for name in UNITS},
         "gateway_router_port": site.router_port,
         "gateway_edge_port": site.port,
+        "gateway_edge_address": str(site.address),
         "gateway_program": str(_program()),
         "gateway_lock": str(data_dir("templates") / "gateway" / "requirements.lock"),
         "gateway_cloud_key_file": str(cloud.key_file) if cloud is not None else "",

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 from dspark_ops.errors import DsparkError, NoVerdictError
@@ -23,6 +25,7 @@ _PIN = re.compile(
 )
 _ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", "amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC_MINOR = 36
+_LEFT_OVER_S = 86_400
 
 
 def requirements(lock: str, python: str) -> str:
@@ -80,7 +83,19 @@ def fetch(lock: Path, python: str, architecture: str, into: Path) -> Path:
             for wheel in sorted(wheels.iterdir()):
                 out.add(wheel, wheel.name, filter=_plain)
         made.replace(archive)
+    _prune(into, archive)
     return archive
+
+
+def _prune(into: Path, kept: Path) -> None:
+    """Forget archives of earlier locks for the same Python and architecture, 170 MB each, and what a kill left over."""
+    same = kept.name.split("-", 3)[3]
+    for path in into.glob(f"gateway-wheels-*-{same}"):
+        if path != kept:
+            path.unlink(missing_ok=True)
+    for scratch in into.glob("gateway-wheels-*"):
+        if scratch.is_dir() and time.time() - scratch.stat().st_mtime > _LEFT_OVER_S:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def pip_command(source: Path, wheels: Path, python: str, machine: str) -> list[str]:

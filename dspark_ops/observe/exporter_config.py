@@ -16,7 +16,7 @@ def exporter_configs(
     site: Site,
     profile: Profile,
     *,
-    supervisor: bool = True,
+    supervisor: bool = False,
     gateway: bool = False,
     doctor_textfile: str | None = None,
     port: int = PORT,

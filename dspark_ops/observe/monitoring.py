@@ -35,8 +35,11 @@ def node_exporter_address(site: Site, role: Role) -> str:
     return f"{address}:{site.monitoring.node_exporter_port}"
 
 
-def jobs(site: Site) -> tuple[Job, ...]:
-    """All that is scraped. The names are those that the rules and dashboards ask for."""
+def jobs(site: Site, *, supervisor: bool) -> tuple[Job, ...]:
+    """All that is scraped. The names are those that the rules and dashboards ask for.
+
+    supervisor: whether it is installed on the head; what is not there is not asked, or it would be missing for ever.
+    """
     wanted = site.monitoring
 
     def on_head(name: str, address: str) -> Job:
@@ -45,15 +48,15 @@ def jobs(site: Site) -> tuple[Job, ...]:
     return (
         on_head("vllm", urlsplit(api_url(site)).netloc),
         Job("dspark", tuple(Target(exporter_address(site, role), role) for role in ROLES)),
-        on_head("dspark-supervisor", urlsplit(SUPERVISOR_URL).netloc),
+        *([on_head("dspark-supervisor", urlsplit(SUPERVISOR_URL).netloc)] if supervisor else []),
         Job("node", tuple(Target(node_exporter_address(site, role), role) for role in ROLES)),
         on_head("prometheus", f"127.0.0.1:{wanted.prometheus_port}"),
         on_head("alertmanager", f"127.0.0.1:{wanted.alertmanager_port}"),
     )
 
 
-def monitoring_variables(site: Site) -> dict[str, object]:
-    """What the role is told on both nodes. Of secrets only the files that hold them."""
+def monitoring_variables(site: Site, *, supervisor: bool) -> dict[str, object]:
+    """What the role is told on both nodes. Of secrets only the files that hold them. supervisor: as for `jobs`."""
     wanted = site.monitoring
     email = wanted.email
     return {
@@ -63,7 +66,7 @@ def monitoring_variables(site: Site) -> dict[str, object]:
                 "name": job.name,
                 "targets": [{"address": target.address, "role": target.role} for target in job.targets],
             }
-            for job in jobs(site)
+            for job in jobs(site, supervisor=supervisor)
         ],
         "monitoring_scrape_every_s": wanted.scrape_every_s,
         "monitoring_retention_days": wanted.retention_days,

@@ -18,6 +18,7 @@ from dspark_ops.doctor.timer import TEXTFILES, unit_name
 from dspark_ops.errors import NoVerdictError
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.fabric.proven_change import counted, judged, render_plan
+from dspark_ops.facts.supervisor import UNIT_FILE
 from dspark_ops.observe.exporter_config import exporter_configs
 from dspark_ops.observe.monitoring import check_secrets, monitoring_host_variables, monitoring_variables
 from dspark_ops.observe.zipapp import write_exporter
@@ -27,6 +28,7 @@ from dspark_ops.transport.base import Files
 from dspark_ops.transport.ssh import read_pair
 
 PLAYBOOK: Final = "monitoring.yml"
+SUPERVISOR_UNIT: Final = UNIT_FILE
 GATEWAY_UNIT: Final = "/etc/systemd/system/dspark-gateway.service"
 Wanted = Literal["present", "absent"]
 _TIMEOUT_S = 1800
@@ -34,8 +36,9 @@ _TIMEOUT_S = 1800
 
 @dataclass(frozen=True)
 class OnHead:
-    """What else is on the head for the exporter to ask. doctor_textfile: None where the doctor's timer is elsewhere."""
+    """What else is on the head to be asked. doctor_textfile: None where the doctor's timer is elsewhere."""
 
+    supervisor: bool = False
     gateway: bool = False
     doctor_textfile: str | None = None
 
@@ -78,22 +81,26 @@ def change_stack(
         if not result.ok:
             return _failed(recorder, result)
         if not result.changes:
-            return recorder.report("unchanged", ExitCode.OK, _words(loaded, wanted))
-        return recorder.report("changed", ExitCode.OK, _words(loaded, wanted), next_step=_next(wanted))
+            return recorder.report("unchanged", ExitCode.OK, _words(loaded, wanted, beside))
+        return recorder.report("changed", ExitCode.OK, _words(loaded, wanted, beside), next_step=_next(wanted))
 
 
 def look_on_head(loaded: LoadedSite) -> OnHead:
-    """Whether the gateway and the doctor's timer are there too.
+    """Whether the supervisor, the gateway and the doctor's timer are there too.
 
     Raises:
         NoVerdictError: that cannot be read; taking them for absent would take their metrics away.
     """
     textfile = str(TEXTFILES / f"{unit_name(loaded.site.name).replace('-', '_')}.prom")
-    asked = Files("monitoring.beside", (GATEWAY_UNIT, textfile), max_bytes=1 << 20)
+    asked = Files("monitoring.beside", (SUPERVISOR_UNIT, GATEWAY_UNIT, textfile), max_bytes=1 << 20)
     found = read_pair(loaded.site, {"head": (asked,), "worker": ()})["head"].get(asked.id)
     if found.error is not None or found.files is None:
         raise NoVerdictError(f"head: what is installed there cannot be read: {found.error}", hint="look at the node")
-    return OnHead(GATEWAY_UNIT in found.files, textfile if textfile in found.files else None)
+    return OnHead(
+        supervisor=SUPERVISOR_UNIT in found.files,
+        gateway=GATEWAY_UNIT in found.files,
+        doctor_textfile=textfile if textfile in found.files else None,
+    )
 
 
 def _play(loaded: LoadedSite, wanted: Wanted, beside: OnHead, *, check: bool) -> PlayResult:
@@ -102,6 +109,7 @@ def _play(loaded: LoadedSite, wanted: Wanted, beside: OnHead, *, check: bool) ->
     exporters = exporter_configs(
         site,
         loaded.profile,
+        supervisor=beside.supervisor,
         gateway=beside.gateway,
         doctor_textfile=beside.doctor_textfile,
         interval_s=site.monitoring.scrape_every_s,
@@ -117,7 +125,7 @@ def _play(loaded: LoadedSite, wanted: Wanted, beside: OnHead, *, check: bool) ->
             PLAYBOOK,
             loaded,
             variables={
-                **monitoring_variables(site),
+                **monitoring_variables(site, supervisor=beside.supervisor),
                 "monitoring_state": wanted,
                 "node_exporter_dspark_state": wanted,
                 "node_exporter_dspark_program": str(program),
@@ -141,7 +149,7 @@ def _failed(recorder: Recorder, result: PlayResult) -> Report:
     )
 
 
-def _words(loaded: LoadedSite, wanted: Wanted) -> str:
+def _words(loaded: LoadedSite, wanted: Wanted, beside: OnHead) -> str:
     if wanted == "absent":
         return "neither node has monitoring of ours; what it had kept is gone"
     monitoring = loaded.site.monitoring
@@ -155,7 +163,8 @@ def _words(loaded: LoadedSite, wanted: Wanted) -> str:
     ]
     who = f"alerts go to {' and '.join(told)}" if told else "alerts go to nobody: monitoring.webhook_file or email"
     heart = "" if monitoring.dead_man_file else "; nobody notices when the head is gone: monitoring.dead_man_file"
-    return f"Prometheus on the head, 127.0.0.1:{monitoring.prometheus_port}; {who}{heart}"
+    canary = "" if beside.supervisor else "; no supervisor on the head, so no canary: `dspark-ops supervise install`"
+    return f"Prometheus on the head, 127.0.0.1:{monitoring.prometheus_port}; {who}{heart}{canary}"
 
 
 def _next(wanted: Wanted) -> str | None:

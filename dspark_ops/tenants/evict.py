@@ -16,7 +16,8 @@ from dspark_ops.facts.model import Fact
 from dspark_ops.facts.supervisor import read_supervisor
 from dspark_ops.report.models import Report
 from dspark_ops.report.recorder import Progress, Recorder
-from dspark_ops.supervise.control.keeper import AS_BEFORE, Keeper, keeper_of
+from dspark_ops.supervise.control.keeper import keeper_of
+from dspark_ops.supervise.control.outcome import AS_BEFORE
 from dspark_ops.tenants.model import Tenant
 from dspark_ops.tenants.plan import asked_for, render_eviction
 from dspark_ops.tenants.played import Told, play
@@ -139,22 +140,15 @@ def evict_verb(
         if check:
             return _carry_out(loaded, recorder, chosen, kill=kill, check=True, diff=diff)
         consent("\n".join([render_eviction(chosen, kill=kill), *(keeper.lines() if keeper is not None else ())]))
-        if keeper is None:
+
+        def work() -> Report:
             return _carry_out(loaded, recorder, chosen, kill=kill, check=False, diff=diff)
-        return _held(keeper, loaded, recorder, chosen, kill=kill, diff=diff)
 
-
-def _held(
-    keeper: Keeper, loaded: LoadedSite, recorder: Recorder, chosen: Sequence[Tenant], *, kill: bool, diff: bool
-) -> Report:
-    """With the supervisor held meanwhile: a start of its own would meet memory that is just being given back."""
-    keeper.take(f"eviction of {len(chosen)} tenant(s)", for_s=_START_S + _PER_TENANT_S * len(chosen))
-    try:
-        report = _carry_out(loaded, recorder, chosen, kill=kill, check=False, diff=diff)
-    except BaseException:
-        keeper.give_back()
-        raise
-    return keeper.hand_over(report, AS_BEFORE)
+        if keeper is None:
+            return work()
+        # Held meanwhile: a start of its own would meet memory that is just being given back.
+        keeper.take(f"eviction of {len(chosen)} tenant(s)", for_s=_START_S + _PER_TENANT_S * len(chosen))
+        return keeper.during(work, lambda _: AS_BEFORE, broken=AS_BEFORE)
 
 
 def _carry_out(

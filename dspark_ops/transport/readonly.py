@@ -11,6 +11,8 @@ from dspark_ops.transport.base import Command, Connect, ForEach, Http, LogScan, 
 
 #: The supervisor on the head, as one file.
 PROGRAM = "/usr/local/lib/dspark/supervise.pyz"
+#: What the gateway's edge shows its clients, without its key.
+GATEWAY_CERTIFICATE = "/etc/dspark/gateway/credentials/tls.pem"
 
 # program -> allowed leading words after options of the program itself; () means any arguments read only.
 READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -48,6 +50,7 @@ READ_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
     "nft": (("-s", "list", "table", "inet", "dspark_exposure"),),
     "nmcli": (("-t",), ("-g",), ("device", "show"), ("connection", "show")),
     "nvidia-smi": ((),),
+    "openssl": (("x509", "-in", GATEWAY_CERTIFICATE, "-noout", "-enddate"),),
     "ping": ((),),
     "printenv": (("SSH_CONNECTION",),),
     # Two verbs of our own program: they ask the supervisor and change nothing.
@@ -97,6 +100,7 @@ _WRITING_WORDS: dict[str, frozenset[str]] = {
     | frozenset({"--cursor-file", "--relinquish-var", "--setup-keys", "--update-catalog"}),
     "nmcli": frozenset({"add", "clone", "connect", "delete", "disconnect", "down", "edit", "hotspot", "import"})
     | frozenset({"load", "modify", "off", "on", "reapply", "reload", "set", "up"}),
+    "openssl": frozenset({"-out", "-writerand", "-signkey", "-set_serial", "-CAcreateserial"}),
     "ss": frozenset({"-K", "--kill"}),
     "ping": frozenset({"-f"}),
 }

@@ -188,6 +188,10 @@ class Bench:
         """Nothing was spent."""
         (self._root / "state/ledger.json").unlink(missing_ok=True)
 
+    def spent_micro_usd(self) -> int:
+        """What the books say now, in millionths of a USD."""
+        return sum(json.loads((self._root / "state/ledger.json").read_text())["minutes"].values())
+
     def age_books(self, *, minutes: int) -> None:
         """All that was spent, was so much earlier."""
         path = self._root / "state/ledger.json"

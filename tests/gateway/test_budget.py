@@ -146,3 +146,12 @@ def test_the_same_prompt_again_and_again_is_a_loop(empty_books: Bench) -> None:
     refused_for(answers[3], "loop")
     assert len(empty_books.cloud.door.asked()) == 3
     assert asked(empty_books.client, empty_books.chat("another", max_tokens=20)).backend == "cloud"
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_an_answer_that_was_cut_stays_spent(empty_books: Bench, after: int) -> None:
+    """The provider had the request and may have worked on it: the books say too much, never too little."""
+    empty_books.cloud.door.trouble = Trouble("cut", after=after)
+    answer = asked(empty_books.client, empty_books.chat(max_tokens=100))
+    assert answer.status == 503, answer.raw
+    assert empty_books.spent_micro_usd() >= 100_000

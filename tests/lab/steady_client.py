@@ -11,44 +11,59 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.lab.serving_timeline import Ask, Verdict
+
 TEXT = "The quick brown fox jumps over the lazy dog."
 #: Asks one completion after the other, at most for a time, and prints one line each: how it ended, and when.
 _PROGRAM = r"""
-import json, sys, time, urllib.request
-port, model, until = int(sys.argv[1]), sys.argv[2], time.time() + float(sys.argv[3])
+import json, ssl, sys, time, urllib.request
+url, model, until, key_file = sys.argv[1], sys.argv[2], time.time() + float(sys.argv[3]), sys.argv[4]
 body = json.dumps({"model": model, "temperature": 0, "max_tokens": 32, "chat_template_kwargs": {"thinking": False},
                    "messages": [{"role": "user", "content": "hello"}]}).encode()
+headers = {"Content-Type": "application/json"}
+if key_file != "-":
+    with open(key_file) as key:
+        headers["Authorization"] = "Bearer " + key.read().strip()
+trust = ssl.create_default_context()
+trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE  # the edge on this very loopback
 while time.time() < until:
-    request = urllib.request.Request("http://127.0.0.1:%d/v1/chat/completions" % port, data=body,
-                                     headers={"Content-Type": "application/json"})
+    sent = time.time()
+    request = urllib.request.Request(url + "/v1/chat/completions", data=body, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=20, context=trust) as answer:
             text = json.load(answer)["choices"][0]["message"]["content"]
+            line = {"text": text, "backend": answer.headers.get("x-dspark-backend")}
     except Exception as error:
         line = {"error": type(error).__name__}
-    else:
-        line = {"text": text}
-    print(json.dumps(dict(line, at=time.time())), flush=True)
+    print(json.dumps(dict(line, sent=sent, at=time.time())), flush=True)
     time.sleep(0.25)
 """
 
 
 @dataclass
 class SteadyClient:
-    """What it heard: the times of right answers, the texts of wrong ones, how many asks found nobody."""
+    """What it heard: the times of right answers, the texts of wrong ones, how many asks found nobody; every ask in its
+    order. What a cloud answered is neither right nor wrong."""
 
     right_at: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     unanswered: int = 0
+    asks: list[Ask] = field(default_factory=list)
 
     def hear(self, line: str) -> None:
         said = json.loads(line)
+        verdict: Verdict = "lost"
         if "error" in said:
             self.unanswered += 1
+        elif said["backend"] == "cloud":
+            verdict = "cloud"
         elif TEXT in (said["text"] or ""):
+            verdict = "right"
             self.right_at.append(said["at"])
         else:
+            verdict = "wrong"
             self.wrong.append(said["text"])
+        self.asks.append(Ask(sent=said["sent"], ended=said["at"], verdict=verdict))
 
     def outages_s(self, *, longer_than_s: float = 3.0) -> list[float]:
         """The gaps between two right answers that a person would notice, in seconds."""
@@ -64,12 +79,15 @@ class SteadyClient:
 
 
 @contextmanager
-def steady_client(ssh_config: Path, *, port: int = 8000, at_most_s: float = 600) -> Iterator[SteadyClient]:
-    """Ask on the head's own loopback until the block ends, at most for a time."""
+def steady_client(
+    ssh_config: Path, *, url: str = "http://127.0.0.1:8000", key_file: str | None = None, at_most_s: float = 600
+) -> Iterator[SteadyClient]:
+    """Ask on the head's own loopback until the block ends, at most for a time. key_file: on the head."""
     client = SteadyClient()
-    argv = ["ssh", "-F", str(ssh_config), "spark-head", "python3", "-u", "-", str(port), "dspark-rehearsal"]
+    argv = ["ssh", "-F", str(ssh_config), "spark-head", *(("sudo", "-n") if key_file else ()), "python3", "-u", "-"]
+    argv += [url, "dspark-rehearsal", str(at_most_s), key_file or "-"]
     process = subprocess.Popen(
-        [*argv, str(at_most_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -67,7 +67,7 @@ def test_file(alert: str) -> Path:
 test_file.__test__ = False  # type: ignore[attr-defined]
 
 
-def promtool(*words: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+def promtool(*words: str, timeout_s: float = 540) -> subprocess.CompletedProcess[str]:
     """Run promtool; both of its outputs in one."""
     return subprocess.run(
         ["promtool", *words],

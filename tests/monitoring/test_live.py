@@ -107,7 +107,7 @@ def stack(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     etc = root / "etc"
     (etc / "rules").mkdir(parents=True)
     ports = free_port(), free_port()
-    told = monitoring_variables(load_case_site().site) | {
+    told = monitoring_variables(load_case_site().site, supervisor=True) | {
         "monitoring_etc": str(etc),
         "monitoring_scrape_every_s": 1,
         "monitoring_prometheus_port": ports[0],
@@ -121,7 +121,7 @@ def stack(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     (etc / "rules/site.yml").write_text(render("monitoring/site_rules.yml.j2", **told))
     page = {"vllm": "vllm", "dspark": "head", "dspark-supervisor": "dspark-supervisor", "node": "node"}
     text = render("monitoring/prometheus.yml.j2", **told)
-    for job in jobs(load_case_site().site):
+    for job in jobs(load_case_site().site, supervisor=True):
         if job.name in page:
             text = text.replace(
                 f"- job_name: {job.name}\n", f"- job_name: {job.name}\n    metrics_path: /{page[job.name]}/metrics\n"
@@ -142,6 +142,8 @@ def stack(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
                     f"--config.file={etc / 'prometheus.yml'}",
                     f"--storage.tsdb.path={root / 'data'}",
                     f"--web.listen-address=127.0.0.1:{ports[0]}",
+                    # It sends first before it knows Alertmanager, and by default again only after a minute.
+                    "--rules.alert.resend-delay=1s",
                 ],
                 [
                     "prometheus-alertmanager",
@@ -210,6 +212,8 @@ def test_a_hold_keeps_the_engine_quiet_and_nothing_else(stack: Stack) -> None:
         sent("CanaryFailing", "critical", job="dspark"),
         sent("TargetMissing", "critical", job="vllm"),
         sent("TargetMissing", "critical", job="node"),
+        sent("SourceDown", "warning", job="engine", source="engine"),
+        sent("SourceDown", "warning", job="gpu", source="gpu"),
         sent("RailDown", "critical", job="dspark"),
         sent("XidFatal", "critical", job="dspark"),
     ]
@@ -225,14 +229,15 @@ def test_a_hold_keeps_the_engine_quiet_and_nothing_else(stack: Stack) -> None:
 
     found = eventually("the hold's effect", states)
     assert found["CanaryFailing", "dspark"] == "suppressed"
-    assert found["TargetMissing", "vllm"] == "suppressed"
-    assert {found["TargetMissing", "node"], found["RailDown", "dspark"], found["XidFatal", "dspark"]} == {"active"}
+    assert found["TargetMissing", "vllm"] == found["SourceDown", "engine"] == "suppressed"
+    others = (("TargetMissing", "node"), ("SourceDown", "gpu"), ("RailDown", "dspark"), ("XidFatal", "dspark"))
+    assert {found[alert] for alert in others} == {"active"}
 
 
 def test_the_units_are_what_systemd_reads(tmp_path: Path) -> None:
     if subprocess.run(["which", "systemd-analyze"], capture_output=True, check=False).returncode != 0:
         pytest.skip("systemd-analyze is not installed")
-    told = monitoring_variables(load_case_site().site) | {
+    told = monitoring_variables(load_case_site().site, supervisor=True) | {
         "monitoring_etc": "/etc/dspark/monitoring",
         "monitoring_prometheus_memory_max": "512M",
         "monitoring_node_exporter_address": "127.0.0.1:9100",

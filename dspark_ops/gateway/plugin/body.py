@@ -84,7 +84,7 @@ def parse(raw: bytes) -> dict[str, Any]:
         BadRequestError: no JSON object, a field that is not known, or one of a wrong kind.
     """
     try:
-        body = json.loads(raw)
+        body = json.loads(raw, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise BadRequestError("the body is no JSON") from error
     if not isinstance(body, dict):
@@ -99,10 +99,18 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise BadRequestError("model is missing or no text", "model")
     if not isinstance(body.get("stream", False), bool | None):
         raise BadRequestError("stream is neither true nor false", "stream")
+    if not isinstance(body.get("stream_options"), dict | None):
+        raise BadRequestError("stream_options is no object", "stream_options")
+    if "messages" in body and "prompt" in body:
+        raise BadRequestError("messages and prompt are both there; expected one", "prompt")
     return body
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def fingerprint(body: dict[str, Any]) -> bytes:
     """What two requests of a loop have in common: the prompt, not how it is sampled."""
-    kept = [body.get("messages"), body.get("prompt"), body.get("tools")]
+    kept = [body.get(name) for name in ("messages", "prompt", "suffix", "tools", "functions")]
     return json.dumps(kept, sort_keys=True, ensure_ascii=True).encode()

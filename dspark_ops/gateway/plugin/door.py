@@ -92,10 +92,14 @@ class Door:
             return Refusal(413, "body_too_large", f"the request is larger than {policy.body_bytes >> 20} MiB")
         try:
             body = parse(raw)
+            told = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+            prompt = fingerprint(body)
             local_only = _local_only(policy, body["model"], headers.get(b"x-dspark-route"))
             size = await measure(policy, body)
         except BadRequestError as mistake:
             return Refusal(400, "invalid_request", mistake.message)
+        except RecursionError:
+            return Refusal(400, "invalid_request", "the body is nested too deeply")
         except LookupError:
             names = f"{policy.served_name} or {policy.local_only_name}"
             return Refusal(404, "model_not_found", f"there is no model of that name; expected {names}")
@@ -109,10 +113,10 @@ class Door:
             streamed=body.get("stream") is True,
             route=route,
             size=size,
-            fingerprint=fingerprint(body),
+            fingerprint=prompt,
             usage_asked=_asks_usage(body.get("stream_options")),
         )
-        return exchange, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        return exchange, told
 
     def _inner(self, scope: Scope, body: bytes) -> Scope:
         """The scope for LiteLLM: no header of the client's can steer it."""

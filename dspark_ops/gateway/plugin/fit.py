@@ -14,6 +14,7 @@ from .settings import Cloud
 _PER_MESSAGE, _TEMPLATE = 16, 2048
 _BYTES_PER_TOKEN = 2.5
 _MARGIN = 0.02
+_BECOMES_PROMPT = ("messages", "prompt", "suffix", "tools", "functions", "response_format")
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def most_bytes(body: Mapping[str, Any]) -> int:
 
 def prompt_bytes(body: Mapping[str, Any]) -> int:
     """UTF-8 bytes of all that becomes prompt."""
-    parts = [body.get("messages", body.get("prompt", "")), body.get("tools", ""), body.get("response_format", "")]
-    return sum(len(json.dumps(part, ensure_ascii=False).encode("utf-8", "surrogatepass")) for part in parts if part)
+    parts = [body[name] for name in _BECOMES_PROMPT if body.get(name)]
+    return sum(len(json.dumps(part, ensure_ascii=False).encode("utf-8", "surrogatepass")) for part in parts)
 
 
 def estimated(body: Mapping[str, Any]) -> int:
@@ -76,20 +77,20 @@ def token_ids(body: Mapping[str, Any]) -> int | None:
 
 
 def answer_tokens(body: Mapping[str, Any], default: int) -> int:
-    """What a request reserves for one answer.
+    """What a request reserves for one answer: the larger of two limits, since a provider may heed either.
 
     Raises:
         BadRequestError: a limit that is no positive whole number.
     """
-    found = default
+    found = []
     for name in ("max_tokens", "max_completion_tokens"):
         value = body.get(name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BadRequestError(f"{name} is {_short(value)}; expected a whole number of at least 1", name)
-        found = value
-    return found
+        found.append(value)
+    return max(found, default=default)
 
 
 def choices(body: Mapping[str, Any]) -> int:

@@ -12,13 +12,14 @@ from litellm.integrations.custom_logger import CustomLogger  # type: ignore[impo
 from .body import ENGINE_ONLY
 from .decide import Refusal
 from .exchange import CURRENT, Exchange, Failure
-from .settings import CLOUD, GROUP_LOCAL
+from .settings import CLOUD, DEPLOYMENTS_LOCAL, GROUP_LOCAL, LOCAL
 from .state import LOG, current
 
 #: A refusal of the request itself: another backend would only be paid to say the same.
 _CLIENTS_OWN = frozenset({400, 404, 405, 413, 415, 422})
-#: A provider that answers so has not worked, so it is owed nothing.
-_UNPAID = range(400, 600)
+#: What the libraries under LiteLLM raise when a provider has answered with an error, and when it was never reached.
+_ANSWERED = frozenset({"APIStatusError", "HTTPStatusError"})
+_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"})
 _AROUND = re.compile(r"^(?:(?:litellm\.)?[A-Za-z_.]*(?:Error|Exception)(?::| -) )+")
 
 
@@ -52,8 +53,8 @@ class GatewayPolicy(CustomLogger):  # type: ignore[misc]
         name = _deployment(kwargs)
         if exchange.begun:
             raise RefusedError("an answer has begun; no other backend goes on with it")
-        if not name.startswith(CLOUD):
-            exchange.backend = "local"
+        if name in DEPLOYMENTS_LOCAL:
+            exchange.backend = LOCAL
             return kwargs
         refusal = self._unfit_for_cloud(exchange)
         if refusal is None and exchange.reservation is None:
@@ -120,9 +121,29 @@ async def note_failure(exchange: Exchange, exception: BaseException) -> None:
     # Its class and no more: a backend's words may hold the client's.
     LOG.info("%s failed: %s %s", exchange.backend, type(exception).__name__, code)
     exchange.failures.append(Failure(exchange.backend, code, _words(exception)))
-    timed_out = "timeout" in type(exception).__name__.lower()
-    if exchange.backend == CLOUD and not exchange.begun and code in _UNPAID and not timed_out:
-        await current().settle(exchange, 0, 0)
+    if exchange.backend == CLOUD and not exchange.begun and owes_nothing(exception):
+        await current().release(exchange)
+
+
+def owes_nothing(exception: BaseException) -> bool:
+    """Whether the provider has surely not worked: it answered with an error, or nobody was reached.
+
+    A connection that broke, or a time-out, says neither, and LiteLLM gives both a status of its own. So what is beneath
+    LiteLLM's exception counts, the outermost first: further down may be the pair's failure.
+    """
+    current: BaseException | None = exception
+    for _ in range(20):
+        if current is None:
+            break
+        kind = type(current)
+        if kind.__module__.partition(".")[0] in ("openai", "httpx", "httpcore", "aiohttp"):
+            names = {base.__name__ for base in kind.__mro__}
+            if names & (_ANSWERED | _NEVER_SENT):
+                return True
+            if "APIConnectionError" not in names:
+                return False
+        current = current.__cause__ or current.__context__
+    return False
 
 
 def _exchange() -> Exchange:

@@ -31,10 +31,11 @@ class LedgerError(Exception):
 
 @dataclass(frozen=True)
 class Reservation:
-    """Money set aside in the bucket of one minute (since the epoch)."""
+    """Money set aside in the bucket of one minute (since the epoch). prompt: the hash that counts repetitions."""
 
     minute: int
     micro_usd: int
+    prompt: str
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Ledger:
         """
         with self._locked() as books:
             now = int(self._clock() // 60)
+            if _brought_back(books, now):
+                self._write(books)
             spent = _spent(books, now)
             print_ = hmac.new(bytes.fromhex(books["salt"]), prompt, hashlib.sha256).hexdigest()[:32]
             repeats = [at for at in books["prompts"].get(print_, []) if at > now - _HOUR_MIN]
@@ -92,7 +95,7 @@ class Ledger:
             books["prompts"][print_] = [*repeats, now]
             _forget(books, now)
             self._write(books)
-            return Reservation(now, micro_usd)
+            return Reservation(now, micro_usd, print_)
 
     def settle(self, reservation: Reservation, micro_usd: int) -> None:
         """Book what it really cost in place of what was set aside; more is booked too.
@@ -103,11 +106,23 @@ class Ledger:
         if micro_usd == reservation.micro_usd:
             return
         with self._locked() as books:
-            key = str(reservation.minute)
-            if key not in books["minutes"]:
-                return
-            books["minutes"][key] = max(0, books["minutes"][key] + micro_usd - reservation.micro_usd)
-            self._write(books)
+            if _rebooked(books, reservation, micro_usd):
+                self._write(books)
+
+    def release(self, reservation: Reservation) -> None:
+        """Take a reservation out of the books, money and repetition: the request has had no effect.
+
+        Raises:
+            LedgerError: then it stays spent.
+        """
+        with self._locked() as books:
+            changed = _rebooked(books, reservation, 0)
+            repeats = books["prompts"].get(reservation.prompt, [])
+            if reservation.minute in repeats:
+                repeats.remove(reservation.minute)
+                changed = True
+            if changed:
+                self._write(books)
 
     def spent(self) -> Spent:
         """What was spent until now.
@@ -181,6 +196,29 @@ def _spent(books: dict[str, Any], now: int) -> Spent:
     minutes = {int(key): value for key, value in books["minutes"].items()}
     hour = sum(value for at, value in minutes.items() if at > now - _HOUR_MIN)
     return Spent(hour, sum(value for at, value in minutes.items() if at > now - _DAY_MIN))
+
+
+def _rebooked(books: dict[str, Any], reservation: Reservation, micro_usd: int) -> bool:
+    """Put a cost in the place of a reservation; False where its minute is not in the books any more."""
+    key = str(reservation.minute)
+    if key not in books["minutes"]:
+        return False
+    books["minutes"][key] = max(0, books["minutes"][key] + micro_usd - reservation.micro_usd)
+    return True
+
+
+def _brought_back(books: dict[str, Any], now: int) -> bool:
+    """Date what is more than a day ahead to now: a clock was wrong, and what it wrote would close the cloud for years.
+
+    Whether anything was. The money was spent at the latest now, so it counts as long as it can.
+    """
+    late = [key for key in books["minutes"] if int(key) > now + _DAY_MIN]
+    for key in late:
+        books["minutes"][str(now)] = books["minutes"].get(str(now), 0) + books["minutes"].pop(key)
+    ahead = [print_ for print_, ats in books["prompts"].items() if any(at > now + _DAY_MIN for at in ats)]
+    for print_ in ahead:
+        books["prompts"][print_] = [min(at, now) for at in books["prompts"][print_]]
+    return bool(late or ahead)
 
 
 def _oldest(books: dict[str, Any], now: int, window: int) -> int:

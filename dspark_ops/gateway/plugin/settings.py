@@ -14,7 +14,7 @@ SCHEMA = "dspark-ops/gateway-policy/v1"
 GROUP_FIRST, GROUP_LOCAL, GROUP_CLOUD = "dspark-first", "dspark-local", "dspark-cloud"
 #: The deployments' ids in LiteLLM's configuration.
 LOCAL, CLOUD = "local", "cloud"
-_TYPES: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+DEPLOYMENTS_LOCAL = frozenset({LOCAL, "local-only"})
 
 
 class SettingsError(Exception):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from contextlib import suppress
 
 from .decide import Refusal
 from .exchange import Exchange
 from .fit import cost_micro_usd, most_micro_usd
-from .ledger import Exhausted, Ledger, LedgerError, Limits
+from .ledger import Exhausted, Ledger, LedgerError, Limits, Reservation
 from .settings import Policy
 
 LOG = logging.getLogger("dspark.gateway")
@@ -40,8 +41,14 @@ class State:
             return self._closed("no_cloud", "there is no cloud")
         limits = Limits(cloud.hour_micro_usd, cloud.day_micro_usd, cloud.repeats)
         most = most_micro_usd(cloud, exchange.size)
+        asked = asyncio.create_task(asyncio.to_thread(self.ledger.reserve, most, limits, exchange.fingerprint))
         try:
-            found = await asyncio.to_thread(self.ledger.reserve, most, limits, exchange.fingerprint)
+            found = await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            # The client left meanwhile: nothing was sent, so nothing is owed.
+            with suppress(LedgerError):
+                await self._give_back(await asked)
+            raise
         except LedgerError as error:
             LOG.error("the cloud is closed: %s", error)
             return self._closed("ledger_unusable", "what the cloud has cost cannot be written down, so it is closed")
@@ -50,6 +57,19 @@ class State:
             return Refusal(503, "cloud_" + found.reason.replace("-", "_"), text, found.retry_after_s)
         exchange.reservation = found
         return None
+
+    async def release(self, exchange: Exchange) -> None:
+        """Give a whole reservation back: the provider has refused, so it is owed nothing, and it was no repetition."""
+        reservation, exchange.reservation = exchange.reservation, None
+        await self._give_back(reservation)
+
+    async def _give_back(self, reservation: Reservation | Exhausted | None) -> None:
+        if not isinstance(reservation, Reservation):
+            return
+        try:
+            await asyncio.to_thread(self.ledger.release, reservation)
+        except LedgerError as error:
+            LOG.error("a reservation stays spent: %s", error)
 
     async def settle(self, exchange: Exchange, prompt: int, answer: int) -> None:
         """Book what an answer has cost; without this call the whole reservation stays spent."""

@@ -42,7 +42,8 @@ def _depends_on_it(policy: Policy, body: Mapping[str, Any], answer: int, choices
 def _ask_engine(policy: Policy, body: Mapping[str, Any]) -> int | None:
     """`/tokenize` through the shim, which answers at once where the engine is down. None: nobody could count."""
     asked = {name: body[name] for name in _PASSED if body.get(name) is not None} | {"model": policy.served_name}
-    if isinstance(asked.get("prompt"), list):
+    # Several prompts, and functions in their old form, are not what it counts.
+    if isinstance(asked.get("prompt"), list) or body.get("functions"):
         return None
     connection = http.client.HTTPConnection("127.0.0.1", policy.shim_port, timeout=policy.tokenize_timeout_s)
     try:

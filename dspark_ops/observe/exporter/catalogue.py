@@ -64,11 +64,11 @@ _SUPERVISOR = (
     _gauge(
         "supervisor", "supervisor_alerts", "Alerts that the supervisor gives now; page: at once, at any hour.", "page"
     ),
-    _gauge("supervisor", "canary_ok", "1 while the last completion of the canary was right; absent: none yet."),
+    _gauge("supervisor", "canary_ok", "1 while the last completion of the canary was right; absent: none lately."),
     _counter(
         "supervisor",
         "supervisor_restarts",
-        "Restarts of the pair that this exporter saw, by what they do to the failure.",
+        "Starts of the pair by its supervisor since that was installed.",
         "cause",
     ),
     _gauge("supervisor", "supervisor_last_detect_seconds", "From the last fault to its detection."),
@@ -168,6 +168,11 @@ _GATEWAY = (
         "status",
     ),
     _counter("gateway", "gateway_backend_answers", "Requests that a backend answered, told from zero on.", "backend"),
+    _counter(
+        "gateway",
+        "gateway_failover_answers",
+        "Requests that the cloud answered although the pair's window holds them, told from zero on.",
+    ),
     _gauge("gateway", "gateway_cloud_share_ratio", "Cloud's share of what a model answered in the last interval."),
     _gauge(
         "gateway", "gateway_spend_usd", "Spent for the cloud in the last hour and day, reservations in it.", "window"

@@ -18,6 +18,8 @@ _MONEY = {
 }
 _USABLE = "dspark_gateway_ledger_usable"
 _MODELS = ("local", "cloud")
+# The pair could not have taken the first; of a client that went away the router does not say why it was at the cloud.
+_NO_FAILOVER = ("only-cloud-fits", "unfinished")
 
 
 class Gateway:
@@ -44,6 +46,7 @@ class Gateway:
             raise SourceError("what answered is not the gateway's router: it has no metric of that name")
         # A backend that has answered nothing yet is at zero, so that its first answer is an increase.
         now = dict.fromkeys(_MODELS, 0.0)
+        failover = 0.0
         for sample in samples:
             label = sample.labels
             if sample.name == _ANSWERS:
@@ -51,6 +54,8 @@ class Gateway:
                 into.add("dspark_gateway_requests_total", sample.value, **told)
                 if told["backend"] in now:
                     now[told["backend"]] += sample.value
+                if told["backend"] == "cloud" and told["reason"] not in _NO_FAILOVER:
+                    failover += sample.value
             elif sample.name in _MONEY:
                 into.add(_MONEY[sample.name], sample.value, window=label.get("window", ""))
             elif sample.name == _USABLE:
@@ -58,6 +63,7 @@ class Gateway:
         self._before = now
         for backend, count in now.items():
             into.add("dspark_gateway_backend_answers_total", count, backend=backend)
+        into.add("dspark_gateway_failover_answers_total", failover)
         into.add("dspark_gateway_cloud_share_ratio", _share(before, now))
 
 

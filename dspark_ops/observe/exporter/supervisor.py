@@ -16,6 +16,10 @@ from dspark_ops.observe.exporter.polling import SourceError
 
 SCHEMA = "dspark-ops/supervise/v1"
 _KEPT = 4096
+# The states in which a canary is sent: before and after them its last verdict is of an engine that is no more.
+_ASKED = ("serving", "suspect", "cooling", "failed")
+# From a canary to the next, and its own time limit, as long as a site file may have them.
+_CANARY_OLD_S = 1200.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def parse_status(text: str) -> Status:
         latched=document["latched"] is not None if "latched" in document else None,
         may_serve=_bool(document.get("may_serve")),
         state_saved=_bool(document.get("state_saved")),
-        canary_ok=_canary(document.get("canary")),
+        canary_ok=_canary(document.get("canary"), _number(document.get("monotonic_s"))) if state in _ASKED else None,
         alerts=len(pages) if isinstance(alerts, list) else None,
         pages=sum(pages) if isinstance(alerts, list) else None,
         restarts=_counts(restarts) if isinstance(restarts, dict) else {},
@@ -89,10 +93,17 @@ def parse_status(text: str) -> Status:
     )
 
 
-def _canary(value: object) -> bool | None:
-    """A canary that was not sent, or could not be judged for load, is neither right nor wrong."""
-    verdict = _text(value.get("verdict")) if isinstance(value, dict) else None
-    return None if verdict in (None, "unknown", "busy") else verdict == "correct"
+def _canary(value: object, now_s: float | None) -> bool | None:
+    """Whether the last canary was right. None: none was sent lately, or it was turned away for load.
+
+    One that could not be judged (a wrong key, an answer without text) was not right. now_s: of the canary's own clock.
+    """
+    if not isinstance(value, dict):
+        return None
+    verdict, ended_s = _text(value.get("verdict")), _number(value.get("ended_s"))
+    if now_s is None or ended_s is None or now_s - ended_s > _CANARY_OLD_S:
+        return None
+    return None if verdict in (None, "busy") else verdict == "correct"
 
 
 def _incident(value: object) -> Incident | None:

@@ -14,9 +14,10 @@ from typing import Any, Literal
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
 from dspark_ops.deploy.apply import Documents
-from dspark_ops.errors import NoVerdictError
+from dspark_ops.errors import NoVerdictError, RefusedError
 from dspark_ops.facts.rank import LABEL
 from dspark_ops.facts.service import api_url
+from dspark_ops.facts.supervisor import SupervisorFacts
 from dspark_ops.supervise.control.places import HOST_ALIAS, KEY, KNOWN_HOSTS
 from dspark_ops.supervise.control.settings import settings_of
 from dspark_ops.supervise.core.settings import Settings
@@ -134,6 +135,25 @@ def read_told(text: str | None) -> Told | None:
         adopted=Adopted(config.wanted, release_of(ranks), ranks),
         door=Door(management[0], config.worker.port),
     )
+
+
+def kept_site(seen: SupervisorFacts) -> str | None:
+    """The site that a supervisor keeps, by its configuration or else its own words; None where neither tells."""
+    told = read_told(seen.config)
+    return told.site if told is not None else seen.site
+
+
+def refuse_another(site: str, keeps: str | None) -> None:
+    """One head has one supervisor, of one site. keeps: the site that it keeps; None where that is not known.
+
+    Raises:
+        RefusedError: it is another site's.
+    """
+    if keeps is not None and keeps != site:
+        raise RefusedError(
+            f"the supervisor on the head keeps site {keeps!r}, not {site!r}; nothing was changed",
+            hint="use that site's file; `dspark-ops supervise remove` with it takes the supervisor away",
+        )
 
 
 def release_of(documents: Mapping[Role, Mapping[str, Any]]) -> str | None:

@@ -11,7 +11,7 @@ from dspark_ops.exitcodes import ExitCode
 from dspark_ops.facts.supervisor import SupervisorFacts
 from dspark_ops.report.models import Report
 from dspark_ops.report.recorder import Progress, Recorder
-from dspark_ops.supervise.control.document import read_told
+from dspark_ops.supervise.control.document import kept_site, refuse_another
 from dspark_ops.supervise.control.install import play, why_failed
 from dspark_ops.supervise.control.reading import look_at_supervisor, require_reached
 from dspark_ops.supervise.control.words import hold_words, person, resume_words
@@ -76,7 +76,7 @@ def resume(loaded: LoadedSite, *, consent: Consent, progress: Progress, check: b
         seen = _seen(loaded, recorder, must_answer=False)
         lines = [f"plan for site {loaded.site.name}: the supervisor acts again"]
         if not seen.answers:
-            lines.append("  it does not answer: its unit is started again")
+            lines.append("  it does not answer: its unit is started again; a hold or a latch that it remembers ends")
         if seen.hold is not None:
             lines.append(f"  the hold of {seen.hold.owner} ends: {seen.hold.reason}")
         if seen.latched is not None:
@@ -88,8 +88,7 @@ def resume(loaded: LoadedSite, *, consent: Consent, progress: Progress, check: b
             return recorder.report("planned", ExitCode.OK, "it would be resumed; nothing was changed")
         consent("\n".join(lines))
         with recorder.phase("resume"):
-            asks = [resume_words()] if seen.answers else []
-            _ask(loaded, recorder, "resumed", asks, by_unit=not seen.answers)
+            _ask(loaded, recorder, "resumed", [resume_words()], by_unit=not seen.answers)
     return recorder.report("changed", ExitCode.OK, "it acts again", next_step="dspark-ops supervise status")
 
 
@@ -97,12 +96,7 @@ def _seen(loaded: LoadedSite, recorder: Recorder, *, must_answer: bool = True) -
     with recorder.phase("observe"):
         reading, seen = look_at_supervisor(loaded)
     require_reached(reading, seen)
-    told = read_told(seen.config)
-    if told is not None and told.site != loaded.site.name:
-        raise RefusedError(
-            f"the supervisor on the head keeps site {told.site!r}, not {loaded.site.name!r}; nothing was changed",
-            hint="use that site's file",
-        )
+    refuse_another(loaded.site.name, kept_site(seen))
     if must_answer and not seen.answers:
         raise NoVerdictError(
             f"the supervisor on the head cannot be asked: {seen.problem}",

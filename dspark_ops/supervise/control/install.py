@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from dspark_ops.ansible_run.events import PlayResult
 from dspark_ops.ansible_run.lock import site_lock
 from dspark_ops.ansible_run.runner import run_playbook
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.config.models import ROLES, Role
-from dspark_ops.deploy.apply import Documents
-from dspark_ops.deploy.looking import look, running_release
-from dspark_ops.deploy.observed import Observation
-from dspark_ops.deploy.returning import documents_of
-from dspark_ops.deploy.run_journal import read_open
-from dspark_ops.deploy.spec import render_pair
+from dspark_ops.deploy.looking import look
 from dspark_ops.errors import DsparkError, NoVerdictError, RefusedError
 from dspark_ops.exitcodes import ExitCode
-from dspark_ops.paths import state_dir
-from dspark_ops.releases import store
+from dspark_ops.facts.supervisor import SupervisorFacts
 from dspark_ops.report.models import Change, Report
 from dspark_ops.report.recorder import Progress, Recorder
-from dspark_ops.supervise.control.document import NOTHING, Adopted, Door, adopt, read_told, render
-from dspark_ops.supervise.control.keeper import PLAYBOOK, total_gib_of
-from dspark_ops.supervise.control.reading import find_door, wait_for_answer
-from dspark_ops.supervise.zipapp import build, digest
+from dspark_ops.supervise.control.adopting import Installing, wish_of
+from dspark_ops.supervise.control.document import kept_site, refuse_another
+from dspark_ops.supervise.control.keeper import PLAYBOOK, refuse_other_run
+from dspark_ops.supervise.control.reading import find_door, read_again, wait_for_answer
 from dspark_ops.transport.ssh import SshRunner, open_runner
 
 Consent = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class _Installing:
-    """What an installation is given. before: whether there is one already."""
-
-    adopted: Adopted
-    door: Door
-    program: Path
-    config: Mapping[str, Any]
-    before: bool
 
 
 def install(
@@ -61,7 +41,7 @@ def install(
         with site_lock(loaded.site.name, on_wait=progress):
             with recorder.phase("observe") as note:
                 seen = look(loaded, runners, recorder)
-                wish = _wish(loaded, seen, find_door(runners["worker"]))
+                wish = wish_of(loaded, seen, find_door(runners["worker"]))
                 note.detail = f"it will keep {wish.adopted.words()}"
             variables = {
                 "pair_supervisor_state": "present",
@@ -81,6 +61,7 @@ def install(
                 )
             if planned:
                 consent(_told(loaded, wish, planned))
+                _refuse_what_changed(seen.supervisor, read_again(runners["head"]))
                 with recorder.phase("apply"):
                     try:
                         result, made = play(loaded, variables, check=False, diff=diff)
@@ -102,7 +83,8 @@ def remove(
     """Take the supervisor away from both nodes: no unit, no key, no file of it is left. The ranks stay as they are.
 
     Raises:
-        RefusedError: it keeps another site, or declined.
+        NoVerdictError: a node is unreachable, or who keeps the pair could not be told.
+        RefusedError: it keeps another site, a run of another control host holds it, or declined.
     """
     recorder = Recorder("supervise remove", loaded.site.name, progress)
     runners = {role: open_runner(loaded.site, role) for role in ROLES}
@@ -110,8 +92,10 @@ def remove(
         with site_lock(loaded.site.name, on_wait=progress):
             with recorder.phase("observe"):
                 seen = look(loaded, runners, recorder)
-            told = read_told(seen.supervisor.config)
-            _refuse_another(loaded, told.site if told is not None else None)
+            if seen.supervisor.installed is None:
+                raise NoVerdictError(f"it could not be told whether there is a supervisor: {seen.supervisor.problem}")
+            refuse_another(loaded.site.name, kept_site(seen.supervisor))
+            refuse_other_run(seen.supervisor)
             variables = {"pair_supervisor_state": "absent", "pair_supervisor_site": loaded.site.name}
             with recorder.phase("plan") as note:
                 result, planned = play(loaded, variables, check=True, diff=diff)
@@ -129,6 +113,7 @@ def remove(
             lines += [f"  {change.node}: {change.what}" for change in planned]
             lines.append("  its evidence goes with it: `dspark-ops evidence` packs it first")
             consent("\n".join(lines))
+            _refuse_what_changed(seen.supervisor, read_again(runners["head"]))
             with recorder.phase("apply"):
                 result, made = play(loaded, variables, check=False, diff=diff)
             recorder.changes.extend(made)
@@ -164,86 +149,21 @@ def why_failed(result: PlayResult) -> str:
     return f"ansible-playbook ended with {result.rc}; its log: {result.log}"
 
 
-def _wish(loaded: LoadedSite, seen: Observation, door: Door) -> _Installing:
-    supervisor = seen.supervisor
-    if supervisor.installed is None:
-        raise NoVerdictError(f"it could not be told whether there is a supervisor already: {supervisor.problem}")
-    told = read_told(supervisor.config) if supervisor.installed else None
-    _refuse_another(loaded, told.site if told is not None else None)
-    adopted = told.adopted if told is not None else running(loaded, seen)
-    return _Installing(
-        adopted=adopted,
-        door=door,
-        program=_program(),
-        config=render(loaded, adopted, door, total_gib_of(seen.pair)),
-        before=bool(supervisor.installed),
-    )
-
-
-def _refuse_another(loaded: LoadedSite, site: str | None) -> None:
-    if site is not None and site != loaded.site.name:
-        raise RefusedError(
-            f"the supervisor on the head keeps site {site!r}, not {loaded.site.name!r}; nothing was changed",
-            hint="remove it with that site's file first",
-        )
-
-
-def running(loaded: LoadedSite, seen: Observation) -> Adopted:
-    """The release that runs on both ranks, as it is kept here; nothing where no rank of this site runs.
+def _refuse_what_changed(seen: SupervisorFacts, again: SupervisorFacts) -> None:
+    """A plan may be looked at for long: what another control host told it meanwhile is not overwritten.
 
     Raises:
-        RefusedError: a run was cut off, the pair is not whole, a rank restarts by itself, or the release is not known.
+        RefusedError: it was told something else since, or a run of another control host holds it.
     """
-    site = loaded.site
-    if read_open(site.name) is not None:
+    refuse_other_run(again)
+    if (again.installed, again.config) != (seen.installed, seen.config):
         raise RefusedError(
-            "a deploy of this site was cut off and nobody has finished it; nothing was changed",
-            hint="`dspark-ops deploy`, `rollback` or `stop` first",
+            "the supervisor on the head was told something else while the plan was shown; nothing was changed",
+            hint="run it again",
         )
-    ours = {role: rank for role in ROLES if (rank := seen.pair.of(role).rank) is not None}
-    alone = [role for role, rank in ours.items() if rank.restart_policy not in (None, "no")]
-    if alone:
-        raise RefusedError(
-            f"the rank container on {' and '.join(alone)} has a restart policy of its own, expected none; nothing was "
-            "changed",
-            hint="`dspark-ops stop --remove`, then `dspark-ops deploy`: it makes them without one",
-        )
-    release = running_release(seen, site.name)
-    if release is None:
-        if any(rank.running for rank in ours.values()):
-            raise RefusedError(
-                "what runs is not a pair of this site that was started together; nothing was changed",
-                hint="`dspark-ops status`, then `deploy` or `stop`",
-            )
-        return NOTHING
-    epoch = str(seen.pair.head.rank.label("epoch")) if seen.pair.head.rank is not None else ""
-    kept = store.load(site.name, release)
-    if kept is not None:
-        return adopt(documents_of(kept, epoch))
-    specs = render_pair(site, loaded.profile)
-    if specs["head"].release == release:
-        return adopt(Documents.of(specs, epoch))
-    raise RefusedError(
-        f"release {release} runs, and its record is not on this machine; nothing was changed",
-        hint="install from the control host that deployed it, or `dspark-ops deploy` first",
-    )
 
 
-def _program() -> Path:
-    """The program as a file of this machine, for Ansible to copy."""
-    program = build()
-    path = state_dir() / "programs" / f"supervise-{digest(program).removeprefix('sha256:')[:16]}.pyz"
-    try:
-        path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-        path.write_bytes(program)
-    except OSError as error:
-        raise NoVerdictError(
-            f"{path} cannot be written: {error.strerror or error}", hint="make the state directory writable"
-        ) from error
-    return path
-
-
-def _told(loaded: LoadedSite, wish: _Installing, planned: list[Change]) -> str:
+def _told(loaded: LoadedSite, wish: Installing, planned: list[Change]) -> str:
     nodes, rail = loaded.site.nodes, loaded.site.fabric.rails[0]
     ways = f"{wish.door.address} port {wish.door.port}, else at {rail.worker.address.ip}"
     lines = [
@@ -255,7 +175,7 @@ def _told(loaded: LoadedSite, wish: _Installing, planned: list[Change]) -> str:
 
 
 def _proven(
-    loaded: LoadedSite, recorder: Recorder, runners: Mapping[Role, SshRunner], wish: _Installing, *, changed: bool
+    loaded: LoadedSite, recorder: Recorder, runners: Mapping[Role, SshRunner], wish: Installing, *, changed: bool
 ) -> Report:
     """It runs and its end on the worker answers; an installation that does not is undone."""
     with recorder.phase("prove") as note:
@@ -271,7 +191,7 @@ def _proven(
     return recorder.report("changed", ExitCode.OK, told, next_step="dspark-ops supervise status")
 
 
-def _undo(loaded: LoadedSite, recorder: Recorder, wish: _Installing, why: str) -> Report:
+def _undo(loaded: LoadedSite, recorder: Recorder, wish: Installing, why: str) -> Report:
     """A first installation that failed leaves nothing; one that was there before is left for a second try."""
     again = "dspark-ops supervise install"
     if wish.before:

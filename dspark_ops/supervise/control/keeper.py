@@ -5,9 +5,10 @@ A verb that is killed leaves the hold with its end; the next one of the same con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from dspark_ops.ansible_run.events import PlayResult
 from dspark_ops.ansible_run.runner import run_playbook
@@ -19,29 +20,14 @@ from dspark_ops.facts.snapshot import PairFacts
 from dspark_ops.facts.supervisor import HoldFacts, SupervisorFacts
 from dspark_ops.report.models import Report, now
 from dspark_ops.report.recorder import Recorder
-from dspark_ops.supervise.control.document import Adopted, Told, read_told, render
-from dspark_ops.supervise.control.words import give_back_words, hold_words, of_a_run, resume_words, run_owner
+from dspark_ops.supervise.control.document import Told, read_told, refuse_another, render
+from dspark_ops.supervise.control.outcome import Left
+from dspark_ops.supervise.control.words import give_back_words, hold_words, of_a_run, run_owner
 
 PLAYBOOK = "supervise.yml"
 _KIB_PER_GIB = 1 << 20
 #: What evictions, an image's load and the way back may take beside the starts themselves.
 _BESIDE_S = 3600.0
-
-#: How a verb left the pair. as-before: what the supervisor was told is still true. unclear: nobody can tell.
-Outcome = Literal["adopted", "as-before", "unclear"]
-
-
-@dataclass(frozen=True)
-class Left:
-    """What a verb leaves behind. adopted, loaded: where the outcome is `adopted`, and under which site it runs."""
-
-    outcome: Outcome
-    adopted: Adopted | None = None
-    loaded: LoadedSite | None = None
-
-
-AS_BEFORE = Left("as-before")
-UNCLEAR = Left("unclear")
 
 
 def total_gib_of(pair: PairFacts) -> dict[Role, float | None]:
@@ -71,6 +57,8 @@ class Keeper:
     total_gib: Mapping[Role, float | None]
     by_unit: bool = False
     _mine: bool = field(default=False, init=False)
+    #: A person's hold that drains for the time of this verb: until when (monotonic seconds) it lasts without draining.
+    _drained_until: float | None = field(default=None, init=False)
 
     @property
     def others_hold(self) -> HoldFacts | None:
@@ -108,10 +96,13 @@ class Keeper:
         wanted_s = hold_s(self.loaded) if for_s is None else for_s
         held = self.others_hold
         with self.recorder.phase("hold") as note:
-            if held is not None and (held.left_s is None or held.left_s >= wanted_s):
+            drains = drain and held is not None and not held.drain
+            if held is not None and (held.left_s is None or (held.left_s >= wanted_s and not drains)):
                 note.detail, note.skipped = f"{held.owner} holds it: {held.reason}", True
                 return
             owner, why = (run_owner(), reason) if held is None else (held.owner, held.reason)
+            if held is not None:
+                wanted_s, drain = max(wanted_s, held.left_s or 0.0), drain or held.drain
             try:
                 self._play("held", pair_supervisor_asks=[hold_words(why, owner, wanted_s, drain=drain)])
             except KeyboardInterrupt:
@@ -123,6 +114,7 @@ class Keeper:
                     hint="`dspark-ops supervise status`; `--force-hold` stops its unit for the time of the verb",
                 ) from None
             self._mine = held is None
+            self._drained_until = time.monotonic() + wanted_s if drains else None
             note.detail = "its unit is stopped" if self.by_unit else f"for at most {wanted_s / 60:.0f} min"
 
     def hand_over(self, report: Report, left: Left) -> Report:
@@ -137,25 +129,51 @@ class Keeper:
             return self._not_told(report, left, why)
         return self._closed(report)
 
-    def give_back(self) -> None:
-        """Give the hold back as it was, for a verb that ends by an error of its own.
+    def during(self, work: Callable[[], Report], left_of: Callable[[Report], Left], broken: Left) -> Report:
+        """The work of a verb after `take`. However it ends, the hold does not outlive it unsaid.
 
-        Raises:
-            DsparkError: it was not given back; it ends by itself.
+        left_of: how the work that gave a report left the pair. broken: the same of work that ends by an error.
         """
-        self._give(AS_BEFORE)
+        try:
+            report = work()
+        except BaseException:
+            self._let_go(broken)
+            raise
+        return self.hand_over(report, left_of(report))
+
+    def _let_go(self, left: Left) -> None:
+        """For a verb that ends by an error, which is what is told: nothing of this hides it."""
+        try:
+            if left.outcome != "unclear":
+                self._give(left)
+                return
+            why = "how the pair was left is not clear"
+        except (DsparkError, KeyboardInterrupt) as failure:
+            why = getattr(failure, "message", "interrupted")
+        self.recorder.progress(f"{self._still()}: {why}; `dspark-ops supervise resume` when it is looked after")
+
+    def _still(self) -> str:
+        return "the supervisor's unit is stopped" if self.by_unit else "the supervisor may stay held until that expires"
+
+    def _at_the_end(self, mine: list[str]) -> list[list[str]]:
+        """What it is asked at the end: a hold of ours goes, a person's is as it was."""
+        held = self.others_hold
+        if self._drained_until is not None and held is not None:
+            left_s = max(60.0, self._drained_until - time.monotonic())
+            return [hold_words(held.reason, held.owner, left_s, drain=False)]
+        return [mine] if self._mine and not self.by_unit else []
 
     def _give(self, left: Left) -> str:
-        mine = self._mine and not self.by_unit
         if left.adopted is None:
-            if mine or self.by_unit:
-                self._play("resumed", pair_supervisor_asks=[give_back_words(run_owner())] if mine else [])
+            asks = self._at_the_end(give_back_words(run_owner()))
+            if asks or self.by_unit:
+                self._play("resumed", pair_supervisor_asks=asks)
             return "as it was"
         document = render(left.loaded or self.loaded, left.adopted, self.told.door, self.total_gib)
-        # What did not serve before serves now, or is to be stopped: no latch and no spent budget of before is left. One
-        # that served keeps what it knows, as of fatal lines in the kernel's log.
-        words = give_back_words(run_owner()) if self.seen.state == "serving" else resume_words()
-        self._play("told", pair_supervisor_config=document, pair_supervisor_asks=[words] if mine else [])
+        # Its hold and no more: a spent budget ends by itself when a proven start runs, and a fatal line in the kernel's
+        # log is for a person to resume.
+        asks = self._at_the_end(give_back_words(run_owner()))
+        self._play("told", pair_supervisor_config=document, pair_supervisor_asks=asks)
         held = self.others_hold
         return f"it keeps {left.adopted.words()}" + (f"; still held by {held.owner}" if held is not None else "")
 
@@ -187,19 +205,32 @@ class Keeper:
     def _not_told(self, report: Report, left: Left, why: str) -> Report:
         wanted = f"is not told to keep {left.adopted.words()}" if left.adopted is not None else "was not given back"
         words = f"the supervisor on the head {wanted}: {why}"
+        if left.adopted is None:
+            words += "; its hold ends by itself" if not self.by_unit else "; its unit may be stopped"
         if left.adopted is None and report.exit_code != ExitCode.OK:
             return self._closed(report, left=(words,))
+        after = "" if left.adopted is None else "; what it kept before starts again when its hold ends"
         return self._closed(
             report.model_copy(
                 update={
                     "verdict": "restore-incomplete",
                     "exit_code": int(ExitCode.RESTORE_INCOMPLETE),
                     "message": f"{report.message}\n{words}",
-                    "next_step": "dspark-ops deploy",
+                    "next_step": self._again(left, served=report.exit_code == ExitCode.OK),
                 }
             ),
-            left=(f"{words}; what it kept before starts again when its hold ends",),
+            left=(f"{words}{after}",),
         )
+
+    def _again(self, left: Left, *, served: bool) -> str:
+        """The verb that tells it the same again."""
+        if left.adopted is None:
+            return "dspark-ops supervise resume"
+        if left.adopted.wanted == "stopped":
+            return "dspark-ops stop"
+        # What a rollback or the way back from a failure brought is not what the site file says.
+        told_by_deploy = served and self.recorder.verb in ("deploy", "start")
+        return "dspark-ops deploy" if told_by_deploy else f"dspark-ops rollback {left.adopted.release}"
 
     def _closed(self, report: Report, left: tuple[str, ...] = ()) -> Report:
         """The report with what was done after it was written."""
@@ -242,18 +273,24 @@ def keeper_of(
             "the supervisor on the head has no configuration that can be read; nothing was changed",
             hint="`dspark-ops supervise install` writes it, `dspark-ops supervise remove` takes the supervisor away",
         )
-    if told.site != loaded.site.name:
-        raise RefusedError(
-            f"the supervisor on the head keeps site {told.site!r}, not {loaded.site.name!r}; nothing was changed",
-            hint="use that site's file, or remove the supervisor with it: `dspark-ops supervise remove`",
-        )
+    refuse_another(loaded.site.name, told.site)
     if not seen.answers and not force:
         raise RefusedError(
             f"a supervisor is installed on the head and cannot be asked: {seen.problem}; it might act at any moment, "
             "so nothing was changed",
             hint="`systemctl status dspark-supervisor` there; `--force-hold` stops its unit for the time of the verb, "
-            "`dspark-ops supervise remove` takes it away",
+            "`dspark-ops supervise install` finishes one that was cut off, `dspark-ops supervise remove` takes it away",
         )
+    refuse_other_run(seen)
+    return Keeper(loaded, recorder, seen, told, total_gib_of(pair) if pair else {}, by_unit=not seen.answers)
+
+
+def refuse_other_run(seen: SupervisorFacts) -> None:
+    """Two control hosts take turns.
+
+    Raises:
+        RefusedError: a run of another control host, or of another user of this one, holds it.
+    """
     hold = seen.hold
     if hold is not None and of_a_run(hold.owner) and hold.owner != run_owner():
         left = "" if hold.left_s is None else f", for {hold.left_s / 60:.0f} min more"
@@ -261,4 +298,3 @@ def keeper_of(
             f"{hold.owner} holds the supervisor{left}: {hold.reason}; nothing was changed",
             hint="wait for that run; if it is dead: `dspark-ops supervise resume`",
         )
-    return Keeper(loaded, recorder, seen, told, total_gib_of(pair) if pair else {}, by_unit=not seen.answers)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.errors import NoVerdictError
 from dspark_ops.facts import supervisor
 from dspark_ops.facts.supervisor import SupervisorFacts, read_supervisor
-from dspark_ops.supervise.control.document import Door
+from dspark_ops.supervise.control.document import Door, kept_site, refuse_another
 from dspark_ops.transport.base import Command, NodeReading
 from dspark_ops.transport.readonly import PROGRAM
 from dspark_ops.transport.ssh import SshRunner, open_runner
@@ -30,12 +31,21 @@ def find_door(worker: SshRunner) -> Door:
         NoVerdictError: sshd does not tell.
     """
     words = (worker.read([_CONNECTION]).get(_CONNECTION.id).text() or "").split()
-    if len(words) != 4 or not words[3].isdecimal():
+    # A link-local address of IPv6 has a zone, which is that of this very node.
+    if len(words) != 4 or not words[3].isdecimal() or "%" in words[2] or _is_loopback(words[2]):
         raise NoVerdictError(
-            "the worker's management address could not be told: its sshd sets no SSH_CONNECTION",
-            hint="look at the login shell's start files there",
+            "the worker's management address could not be told: SSH_CONNECTION there is "
+            f"{' '.join(words) or 'not set'!r}, expected an address that the head reaches, and a port",
+            hint="log in to the worker by its address (nodes.worker.host), and look at its login shell's start files",
         )
     return Door(words[2], int(words[3]))
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        return ip_address(text).is_loopback
+    except ValueError:
+        return True
 
 
 def look_at_supervisor(loaded: LoadedSite) -> tuple[NodeReading, SupervisorFacts]:
@@ -46,6 +56,11 @@ def look_at_supervisor(loaded: LoadedSite) -> tuple[NodeReading, SupervisorFacts
     finally:
         runner.close()
     return reading, read_supervisor(reading)
+
+
+def read_again(head: SshRunner) -> SupervisorFacts:
+    """The supervisor as it is now, over a runner that is open."""
+    return read_supervisor(head.read(supervisor.PROBES))
 
 
 def status_document(reading: NodeReading) -> dict[str, Any] | None:
@@ -68,7 +83,9 @@ def explain(loaded: LoadedSite) -> str:
         reading = runner.read((*supervisor.PROBES, _EXPLAIN))
     finally:
         runner.close()
-    require_reached(reading, read_supervisor(reading))
+    seen = read_supervisor(reading)
+    require_reached(reading, seen)
+    refuse_another(loaded.site.name, kept_site(seen))
     said = reading.get(_EXPLAIN.id)
     text = said.text()
     if text is None:

@@ -11,6 +11,8 @@ from dspark_ops.memory.need import need_of
 
 #: Of the time after which counters that stand still are a wedge, what is a window; the rest confirms it.
 _WINDOW_SHARE = 0.75
+#: An idle pair is proven by canaries alone: one that comes in time, after one that was lost, is early enough.
+_PROOF_S = 180.0
 
 
 def settings_of(loaded: LoadedSite, total_gib: Mapping[Role, float | None]) -> dict[str, Any]:
@@ -26,6 +28,7 @@ def settings_of(loaded: LoadedSite, total_gib: Mapping[Role, float | None]) -> d
         "memory_floor_gib": site.guards.memory_floor_gib,
         "canary_s": float(wish.canary_every_s),
         "canary_timeout_s": float(wish.canary_timeout_s),
+        "proof_limit_s": max(_PROOF_S, 2.0 * wish.canary_every_s + wish.canary_timeout_s),
         "wedge_window_s": window_s,
         "wedge_confirm_s": wish.wedge_after_s - window_s,
         "drain_s": float(wish.drain_s),

@@ -9,8 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.facts.supervisor import SupervisorFacts
-from dspark_ops.supervise.control.document import read_told
+from dspark_ops.supervise.control.document import kept_site, read_told, refuse_another
 from dspark_ops.supervise.control.reading import look_at_supervisor, require_reached, status_document
+
+#: Its loop goes round once a second; systemd ends it after a minute without.
+STALE_S = 60.0
 
 
 class SupervisorStatus(BaseModel):
@@ -31,12 +34,14 @@ def supervisor_status(loaded: LoadedSite) -> SupervisorStatus:
 
     Raises:
         NoVerdictError: the head cannot be reached, or there is no supervisor.
+        RefusedError: it keeps another site.
     """
     reading, seen = look_at_supervisor(loaded)
     require_reached(reading, seen)
+    refuse_another(loaded.site.name, kept_site(seen))
     told = read_told(seen.config)
     return SupervisorStatus(
-        site=told.site if told is not None else loaded.site.name,
+        site=loaded.site.name,
         supervisor=seen,
         keeps=told.adopted.words() if told is not None else None,
         document=status_document(reading) if seen.answers else None,
@@ -45,25 +50,38 @@ def supervisor_status(loaded: LoadedSite) -> SupervisorStatus:
 
 
 def verdict(seen: SupervisorFacts, wanted: str | None) -> ExitCode:
-    """0: it serves, or nothing is wanted. 3: it cannot be asked."""
-    if not seen.answers or seen.state is None:
+    """0: it serves, or nothing is wanted. 3: it cannot be asked, or what it says is not of now."""
+    if not seen.answers or seen.state is None or _stale(seen):
         return ExitCode.NO_VERDICT
     if seen.state == "serving" or (wanted == "stopped" and seen.latched is None):
         return ExitCode.OK
     return ExitCode.VERDICT_BAD
 
 
-def lines_of(seen: SupervisorFacts) -> list[str]:
-    """For people: its state and why, who holds it, what a person should know."""
+def _stale(seen: SupervisorFacts) -> bool:
+    return seen.step_age_s is None or seen.step_age_s > STALE_S
+
+
+def lines_of(seen: SupervisorFacts, site: str) -> list[str]:
+    """For people who ask about a site: its state and why, who holds it, what a person should know."""
     if seen.installed is None:
         return [f"supervisor: unknown: {seen.problem}"]
     if not seen.installed:
         return []
     if not seen.answers:
-        return [f"supervisor: installed, and it does not answer: {seen.problem}"]
+        return [
+            f"supervisor: installed, and it does not answer: {seen.problem}",
+            "  nobody may keep the pair now; next: dspark-ops supervise resume",
+        ]
+    keeps = kept_site(seen)
+    if keeps is not None and keeps != site:
+        return [f"supervisor: the one on the head keeps another site, {keeps!r}; next: use that site's file"]
     for_s = "" if seen.since_s is None else f" for {_span(seen.since_s)}"
     epoch = "" if seen.epoch is None else f", epoch {seen.epoch[:12]}"
     lines = [f"supervisor: {seen.state}{for_s}{epoch}" + (f": {seen.reason}" if seen.reason else "")]
+    if _stale(seen):
+        age = "has not looked at the pair yet" if seen.step_age_s is None else f"looked {_span(seen.step_age_s)} ago"
+        lines.append(f"  it {age}: this is what it knew before")
     lines += [f"  waits until {text}" for text in seen.waits_for]
     if seen.latched is not None:
         lines.append(f"  it gave up: {seen.latched}; next: dspark-ops supervise resume")
@@ -75,7 +93,7 @@ def lines_of(seen: SupervisorFacts) -> list[str]:
 
 def render(status: SupervisorStatus) -> str:
     """The text for people."""
-    lines = [f"site {status.site}", *lines_of(status.supervisor)]
+    lines = [f"site {status.site}", *lines_of(status.supervisor, status.site)]
     if status.keeps is not None:
         lines.append(f"  keeps {status.keeps}")
     return "\n".join(lines)

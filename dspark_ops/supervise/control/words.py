@@ -5,13 +5,16 @@ from __future__ import annotations
 import getpass
 import socket
 
-#: A hold of a verb; a person's has the person's name in this place.
-RUN = "run"
+#: Of a hold of a verb; a person's begins with the person's name, which has no blank.
+RUN = "run of "
 
 
 def run_owner() -> str:
-    """Whoever runs verbs on this control host. The site's lock lets one run at a time, so the next may take over."""
-    return f"{RUN}@{socket.gethostname()}"
+    """Whoever runs verbs here: this user of this control host, as the site's lock is this user's.
+
+    It lets one run at a time, so the next may take over what a killed one holds. Another user's run may still live.
+    """
+    return f"{RUN}{person()}"
 
 
 def person() -> str:
@@ -24,7 +27,7 @@ def person() -> str:
 
 
 def of_a_run(owner: str) -> bool:
-    return owner.startswith(f"{RUN}@")
+    return owner.startswith(RUN)
 
 
 def hold_words(reason: str, owner: str, for_s: float, *, drain: bool = False) -> list[str]:

@@ -42,14 +42,17 @@ def _of_the_pair(memory: Memory, observation: Observation) -> list[Alert]:
 
 def _of_the_time(settings: Settings, memory: Memory, observation: Observation) -> list[Alert]:
     """What takes longer than a person should have to guess."""
-    in_state_s = since(memory.since, now_of(observation))
+    in_state_s, held = since(memory.since, now_of(observation)), memory.hold
     for_s = f"for {in_state_s:.0f} s"
     if memory.state == "suspect" and in_state_s >= settings.suspect_page_s:
         return [Alert(key="suspect-long", text=f"suspect {for_s}: {memory.reason}", page=True)]
-    if memory.state == "gate" and in_state_s >= settings.gate_limit_s:
+    if memory.state == "gate" and held is None and in_state_s >= settings.gate_limit_s:
         return [Alert(key="gate-long", text=f"it works, but the gate has had no verdict {for_s}", page=True)]
     wanted = observation.wanted is not None and observation.wanted.run
-    if not wanted or memory.hold is not None or in_state_s < settings.stuck_page_s:
+    if wanted and held is not None and memory.state == "cooling" and in_state_s >= settings.stuck_page_s:
+        text = f"the pair is not known to serve {for_s}, and {held.owner} holds it: {held.reason}"
+        return [Alert(key="held-down", text=text)]
+    if not wanted or held is not None or in_state_s < settings.stuck_page_s:
         return []
     if memory.state == "stopping":
         waits = "; ".join(memory.waits_for) or memory.reason

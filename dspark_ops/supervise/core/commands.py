@@ -30,11 +30,16 @@ def hold(
 
 
 def resume(memory: Memory, observation: Observation) -> Memory:
-    """Give the pair back: no hold, no latch, a fresh budget; fatal lines that are there now are known from here on."""
+    """Give the pair back: no hold, no latch, a fresh budget; fatal lines that are there now are known from here on.
+
+    For a person who looked at the cause. A verb that leaves a proven release behind must not say this for itself: it
+    tells what is wanted (`adopt`) and ends its own hold. A latch for a spent budget, and the budget, then end by
+    themselves, as a start of others runs as wanted; a latch for harm stays, as a deployment mends no hardware.
+    """
     known = tuple(dict.fromkeys((*memory.acknowledged, *fatal_keys(observation))))
     memory = replace(
-        memory, hold=None, latched=None, harm=None, acknowledged=known, attempts=(), failures=0, resets=(),
-        backoff_from=None, backoff_wait_s=0.0,
+        memory, hold=None, latched=None, latched_for=None, harm=None, acknowledged=known, attempts=(), failures=0,
+        resets=(), backoff_from=None, backoff_wait_s=0.0,
     )  # fmt: skip
     if memory.state != "failed":
         return memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dspark_ops.supervise.core.going_down import give_up_start
-from dspark_ops.supervise.core.memory import ActionKind, Attempt, FailureClass
+from dspark_ops.supervise.core.memory import ActionKind, Attempt, FailureClass, Memory, Starts
 from dspark_ops.supervise.core.policy import classify_start, epoch_of, exhausted, recent, start_blocks
 from dspark_ops.supervise.core.sight import ROLES, Role
 from dspark_ops.supervise.core.turn import Turn
@@ -16,7 +16,7 @@ def cooling(turn: Turn) -> None:
     """Look what is there: take over a pair that runs as wanted, stop what does not belong, else start when allowed."""
     memory, observation, wanted = turn.memory, turn.observation, turn.observation.wanted
     if memory.harm is not None:
-        turn.go("failed", f"not restarted: {memory.harm}", latched=memory.harm)
+        turn.go("failed", f"not restarted: {memory.harm}", latched=memory.harm, latched_for="harm")
         return
     ranks = {role: observation.rank(role) for role in ROLES}
     unknown = [role for role in ROLES if ranks[role].state == "unknown"]
@@ -37,7 +37,7 @@ def cooling(turn: Turn) -> None:
         return
     spent = exhausted(turn.settings, memory, turn.now)
     if spent is not None:
-        turn.go("failed", spent, latched=spent)
+        turn.go("failed", spent, latched=spent, latched_for="budget")
         return
     blocks = start_blocks(turn.settings, memory, observation)
     turn.wait(*(block.text for block in blocks))
@@ -62,8 +62,18 @@ def _begin(turn: Turn) -> None:
         incident = replace(incident, started=now)
     turn.go(
         "starting", f"start {epoch}", number=numbered.number, epoch=epoch, attempts=attempts, started=(),
-        gate_failures=0, gate_ended_s=None, incident=incident,
+        gate_failures=0, gate_ended_s=None, incident=incident, restarts=_counted(memory),
     )  # fmt: skip
+
+
+def _counted(memory: Memory) -> tuple[Starts, ...]:
+    """The starts by cause with one more: the signs of the incident that is open, or `wanted`."""
+    incident = memory.incident
+    kinds = incident.witnesses if incident is not None and incident.open else ()
+    cause = "+".join(kinds) or "wanted"
+    count = next((starts.count for starts in memory.restarts if starts.cause == cause), 0)
+    others = tuple(starts for starts in memory.restarts if starts.cause != cause)
+    return tuple(sorted((*others, Starts(cause=cause, count=count + 1)), key=lambda starts: starts.cause))
 
 
 def starting(turn: Turn) -> None:
@@ -124,7 +134,7 @@ def _harm_or_lost(turn: Turn) -> bool:
     """Whether harm was found, or a rank that ran is gone; both end the start."""
     memory, observation = turn.memory, turn.observation
     if memory.harm is not None:
-        turn.go("failed", f"not restarted: {memory.harm}", latched=memory.harm)
+        turn.go("failed", f"not restarted: {memory.harm}", latched=memory.harm, latched_for="harm")
         return True
     gone = deaths(memory, observation)
     waited_for = [role for role in ROLES if role not in memory.started]
@@ -149,7 +159,8 @@ def gate(turn: Turn) -> None:
     if seen is not None and news and seen.ended_s >= memory.since.monotonic_s:
         turn.note(gate_ended_s=seen.ended_s)
         if seen.verdict == "passed":
-            _serve(turn, seen.ended_s)
+            serve(turn, "the gate passed", seen.ended_s)
+            turn.ask("undrain", "the gate passed", epoch=memory.epoch)
             return
         if seen.verdict == "failed":
             turn.note(gate_failures=memory.gate_failures + 1)
@@ -167,13 +178,15 @@ def gate(turn: Turn) -> None:
     turn.wait("a correct answer of the gate")
 
 
-def _serve(turn: Turn, proof_s: float) -> None:
+def serve(turn: Turn, reason: str, proof_s: float) -> None:
+    """It answered correctly. A start of others that does so, as of a deployment, begins with a fresh budget."""
     memory, now = turn.memory, turn.now
+    ours = any(attempt.epoch == memory.epoch for attempt in memory.attempts)
     attempts = tuple(replace(a, served=True) if a.epoch == memory.epoch else a for a in memory.attempts)
     watch = replace(memory.watch, proof_s=proof_s, frozen_since_s=None, canary_strikes=0, canary_since_s=None)
+    fresh = {} if ours else {"failures": 0, "backoff_from": None, "backoff_wait_s": 0.0}
     turn.go(
-        "serving", "the gate passed", attempts=attempts, watch=watch, healthy_since=now,
-        witnesses=(), latched=None,
+        "serving", reason, attempts=attempts if ours else (), watch=watch, healthy_since=now, witnesses=(),
+        latched=None, latched_for=None, **fresh,
     )  # fmt: skip
     turn.close_incident()
-    turn.ask("undrain", "the gate passed", epoch=memory.epoch)

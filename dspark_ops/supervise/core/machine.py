@@ -21,10 +21,10 @@ from dspark_ops.supervise.core.policy import hold_left_s, judge_harm
 from dspark_ops.supervise.core.settings import Settings
 from dspark_ops.supervise.core.sight import Observation
 from dspark_ops.supervise.core.turn import Turn
-from dspark_ops.supervise.core.watching import held_watch, serving, suspect
+from dspark_ops.supervise.core.watching import held_proof, held_watch, serving, suspect, wants_canary, wants_looks
 from dspark_ops.supervise.core.witness import fold
 
-__all__ = ["Step", "hold", "resume", "route", "step"]
+__all__ = ["Step", "hold", "resume", "route", "step", "wants_canary", "wants_looks"]
 
 _RULES: Mapping[State, Callable[[Turn], None]] = {
     "cooling": cooling,
@@ -100,10 +100,16 @@ def _why_idle(turn: Turn) -> str | None:
 
 
 def _do_nothing(turn: Turn, until: str) -> None:
-    state = turn.memory.state
+    state, wanted = turn.memory.state, turn.observation.wanted
+    down = wanted is not None and not wanted.run
     if state in ("serving", "suspect") and turn.memory.hold is not None:
         held_watch(turn)
+    elif state == "failed" and down and turn.memory.latched_for == "budget" and turn.memory.harm is None:
+        # Nobody has to look after starts that nobody wants any more; the budget itself stays spent.
+        turn.go("cooling", f"nothing is done until {until}", latched=None, latched_for=None)
     elif state not in ("cooling", "failed"):
         turn.go("cooling", f"nothing is done until {until}", healthy_since=None)
+    if turn.memory.hold is not None:
+        held_proof(turn)
     if turn.memory.state == "cooling":
         turn.wait(until)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from dspark_ops.supervise.core.document import from_document, to_document
+from dspark_ops.supervise.core.document import DocumentError, from_document, to_document
 from dspark_ops.supervise.core.sight import Role
 
 SCHEMA = "dspark-ops/supervise-memory/v1"
@@ -18,6 +18,8 @@ ActionKind = Literal[
     "start_worker", "start_head", "stop_head", "stop_worker", "kill_head", "kill_worker", "remove_orphan",
     "collect_evidence", "run_gate", "drain", "undrain", "alert",
 ]  # fmt: skip
+#: Why it is latched: the budget is spent, a restart would harm, or the state on disk could not be trusted.
+LatchKind = Literal["budget", "harm", "state"]
 _SAVE_EVERY_S = 60.0
 
 
@@ -38,6 +40,14 @@ class Attempt:
     served: bool = False
     failure: str | None = None
     failure_class: FailureClass | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Starts:
+    """How many starts there were for one cause, since the supervisor was installed: it only grows."""
+
+    cause: str
+    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,13 +186,15 @@ class Watch:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Everything that outlives a step. seed: random, made once; epochs and jitter follow from it.
+    """Everything that outlives a step.
 
-    seen: the last look; its boot tells a reboot. unsure: set after a boot with a clock that was not synchronised: by
-    how much time passed while the head was off is corrected once it is. started: roles of the present epoch that were
-    seen running. failures: incidents since the pair served well for long, which is what the backoff goes by. latched:
-    why it is failed. harm: why nothing is restarted any more, with the pair perhaps still serving. acknowledged: keys
-    of fatal lines that a person has seen. evidence_id: what is collected, or was last. waits_for: why nothing is done.
+    seed: random, made once; epochs and jitter follow from it. seen: the last look; its boot tells a reboot. unsure: set
+    after a boot with a clock that was not synchronised: by how much time passed while the head was off is corrected
+    once it is. started: roles of the present epoch that were seen running. failures: incidents since the pair served
+    well for long, which is what the backoff goes by. latched: why it is failed; latched_for: of which kind, None in a
+    state of before it was kept. restarts: starts by cause. harm: why nothing is restarted any more, with the pair
+    perhaps still serving. acknowledged: keys of fatal lines that a person has seen. evidence_id: what is collected, or
+    was last. waits_for: why nothing is done.
     """
 
     seed: str
@@ -211,6 +223,8 @@ class Memory:
     evidence_since: Instant | None = None
     evidence_limit_s: float = 0.0
     latched: str | None = None
+    latched_for: LatchKind | None = None
+    restarts: tuple[Starts, ...] = ()
     harm: str | None = None
     acknowledged: tuple[str, ...] = ()
     resets: tuple[NodeReset, ...] = ()
@@ -226,7 +240,10 @@ class Memory:
     @classmethod
     def from_document(cls, document: object) -> Memory:
         """Raises DocumentError: damaged, or of another version."""
-        return from_document(cls, document, "memory")
+        memory = from_document(cls, document, "memory")
+        if memory.schema != SCHEMA:
+            raise DocumentError(f"memory.schema is {memory.schema!r}, expected {SCHEMA!r}")
+        return memory
 
     def document(self) -> dict[str, Any]:
         return dict(to_document(self))

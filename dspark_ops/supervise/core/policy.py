@@ -10,6 +10,7 @@ from dspark_ops.supervise.core.clock import now_of, since
 from dspark_ops.supervise.core.memory import Attempt, FailureClass, Hold, Instant, Memory, NodeReset
 from dspark_ops.supervise.core.settings import Settings
 from dspark_ops.supervise.core.sight import ROLES, FatalLine, NodeSight, Observation, Role
+from dspark_ops.supervise.core.witness import runs_as_wanted
 
 #: GPU faults after which the evidence and a person are needed, not a restart (field experience, Reederey87's list).
 FATAL_XIDS = frozenset({48, 79, 94, 95, 119, 140, 154})
@@ -18,7 +19,9 @@ _SERVED = ("gate", "serving", "suspect", "draining", "stopping")
 #: Resets of both nodes this close are one power cut: the nodes need different times to boot.
 _TOGETHER_S = 900.0
 
-BlockKind = Literal["backoff", "saved", "node", "fabric", "memory", "port", "clock", "boot", "foreign", "docker"]
+BlockKind = Literal[
+    "backoff", "saved", "node", "fabric", "memory", "port", "clock", "boot", "foreign", "docker", "left"
+]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,16 @@ def exhausted(settings: Settings, memory: Memory, now: Instant) -> str | None:
 def epoch_of(memory: Memory) -> str:
     """The name of start `memory.number`; never one that was used before."""
     return f"s{memory.number}-{hashlib.sha256(f'{memory.seed}:{memory.number}'.encode()).hexdigest()[:10]}"
+
+
+def started_by_others(memory: Memory, observation: Observation) -> bool:
+    """Whether what spent the budget is over: a whole start of the wanted release runs that is not the last of ours.
+
+    A deployment made it, and told what is wanted only after it answered well. A latch for harm needs a person, as the
+    hardware is the same; so does a state that could not be trusted.
+    """
+    spent = memory.latched_for == "budget" and memory.harm is None
+    return spent and runs_as_wanted(observation) and observation.head.rank.epoch != memory.epoch
 
 
 def fatal_lines(observation: Observation, acknowledged: tuple[str, ...]) -> tuple[tuple[str, FatalLine], ...]:
@@ -151,14 +164,27 @@ def start_blocks(settings: Settings, memory: Memory, observation: Observation) -
         blocks.append(Block("node", "the worker is reachable"))
     elif observation.worker.by_fabric is False:
         blocks.append(Block("fabric", "the worker is reachable over the fabric"))
-    # Only after a boot: later the clock is somebody's to mend, and no reason to serve nothing.
-    waited = observation.monotonic_s >= settings.clock_wait_s
     for role in ROLES:
-        blocks += _node_blocks(settings, role, observation.node(role), waited)
+        blocks += _node_blocks(settings, role, observation.node(role))
+        blocks += _clock_block(settings, memory, observation, role)
     return tuple(blocks)
 
 
-def _node_blocks(settings: Settings, role: Role, node: NodeSight, waited: bool) -> list[Block]:
+def _clock_block(settings: Settings, memory: Memory, observation: Observation, role: Role) -> list[Block]:
+    """Only after a boot of that node and before its first start: later the clock is somebody's to mend.
+
+    A pair without a time server, as at a desk without a network, must not wait at every restart.
+    """
+    node = observation.node(role)
+    up_s = observation.monotonic_s if node.up_s is None else node.up_s
+    booted_s = observation.monotonic_s - up_s
+    started = any(attempt.at.monotonic_s >= booted_s for attempt in memory.attempts)
+    if node.clock_synced is True or started or up_s >= settings.clock_wait_s:
+        return []
+    return [Block("clock", f"the clock of {role} is synchronised", settles=True)]
+
+
+def _node_blocks(settings: Settings, role: Role, node: NodeSight) -> list[Block]:
     blocks = []
     if node.rank.state == "foreign":
         blocks.append(Block("foreign", f"the container of our name on {role} is gone: it is not of this site"))
@@ -166,8 +192,8 @@ def _node_blocks(settings: Settings, role: Role, node: NodeSight, waited: bool) 
         blocks.append(Block("docker", f"Docker on {role} can be asked"))
     if node.port_holders:
         blocks.append(Block("port", f"ports on {role} are free: {'; '.join(node.port_holders)}"))
-    if node.clock_synced is not True and not waited:
-        blocks.append(Block("clock", f"the clock of {role} is synchronised", settles=True))
+    if node.left:
+        blocks.append(Block("left", f"what the last rank left on {role} is gone: {'; '.join(node.left)}"))
     return blocks + _memory_block(settings, role, node)
 
 

@@ -54,8 +54,10 @@ class Settings:
     drain_s: float = 30.0
     evidence_limit_s: float = 60.0
     #: After a death nobody has to wait for stack samples: serving again is late by what evidence takes.
-    evidence_dead_limit_s: float = 10.0
+    evidence_dead_limit_s: float = 5.0
     stop_grace_s: float = 15.0
+    #: After the death of its peer or its engine a rank has nothing to end in order: it only waits for the other.
+    dead_grace_s: float = 2.0
     kill_limit_s: float = 30.0
     #: Stopping or cooling longer than this is told to a person.
     stuck_page_s: float = 120.0
@@ -64,7 +66,7 @@ class Settings:
     start_limit_s: float = 1800.0
     gate_limit_s: float = 1800.0
     gate_failures: int = 3
-    #: Waiting for the clocks of both nodes, since the boot of the head; then a start goes ahead, and says so.
+    #: Waiting for a node's clock, since the boot of that node, before the first start; then it goes ahead, and says so.
     clock_wait_s: float = 300.0
     #: A head waits up to this long after its boot, by chance: pairs do not start at once after a power cut.
     boot_delay_s: float = 15.0

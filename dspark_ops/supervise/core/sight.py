@@ -53,8 +53,9 @@ class NodeSight:
 
     clock_synced: what the kernel says (adjtimex); setting a clock by hand takes the mark away, so a clock that jumped
     is not synchronised. ended_in_order: the boot before this one ended by a shutdown, not by a reset or a power cut.
-    fatal: all fatal lines of this boot. port_holders: who else holds a port that a rank needs. memory_holders: who
-    holds much memory and is no rank. api_listening: of the head, whether something listens on the API's port by the
+    up_s: since that node booted. fatal: all fatal lines of this boot. left: processes of a rank that has ended, which
+    may hold the GPU whatever MemAvailable says. port_holders: who else holds a port that a rank needs. memory_holders:
+    who holds much memory and is no rank. api_listening: of the head, whether something listens on the API's port by the
     kernel's table, not by asking it. gpu_*: None where there is no reading, as in the rehearsal pair.
     """
 
@@ -64,9 +65,11 @@ class NodeSight:
     ended_in_order: bool | None = None
     mem_available_gib: float | None = None
     clock_synced: bool | None = None
+    up_s: float | None = None
     fatal: tuple[FatalLine, ...] = ()
     port_holders: tuple[str, ...] = ()
     memory_holders: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     api_listening: bool | None = None
     gpu_power_w: float | None = None
     gpu_util_percent: float | None = None

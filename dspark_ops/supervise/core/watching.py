@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dspark_ops.supervise.core.clock import since
+from dspark_ops.supervise.core.clock import now_of, since
 from dspark_ops.supervise.core.going_down import give_up_serving
-from dspark_ops.supervise.core.memory import Witness
+from dspark_ops.supervise.core.going_up import serve
+from dspark_ops.supervise.core.memory import Memory, Witness
+from dspark_ops.supervise.core.policy import started_by_others
+from dspark_ops.supervise.core.sight import ROLES, Observation
 from dspark_ops.supervise.core.turn import Turn
 from dspark_ops.supervise.core.witness import deaths, enough, runs_as_wanted, suspicions
+
+#: Longer than this a step of a restart takes for another reason than that nobody looked.
+_HURRY_S = 60.0
 
 
 def serving(turn: Turn) -> None:
@@ -61,6 +67,46 @@ def held_watch(turn: Turn) -> None:
         turn.go("suspect", "nothing proved that it answers")
     elif memory.state == "suspect" and not signs and proof is not None and proof > memory.since.monotonic_s:
         turn.go("serving", "it answers, and nothing speaks against it")
+
+
+def held_proof(turn: Turn) -> None:
+    """A hold over a pair that is not known to serve, as after a deployment under it: a correct answer makes it serve.
+
+    The answer must be to a canary that was sent after the whole start was seen; the state and the route follow, and
+    nothing is done.
+    """
+    memory, observation = turn.memory, turn.observation
+    latch_ends = memory.state == "failed" and started_by_others(memory, observation)
+    if not (memory.state == "cooling" or latch_ends) or not may_be_proven(memory, observation):
+        return
+    epoch, canary = observation.head.rank.epoch, observation.canary
+    if latch_ends or memory.epoch != epoch:
+        reason = f"start {epoch} runs as wanted, under a hold"
+        turn.go("cooling", reason, epoch=epoch, started=ROLES, latched=None, latched_for=None)
+    elif deaths(memory, observation) or canary is None or canary.sent_s < memory.since.monotonic_s:
+        return
+    elif canary.verdict == "correct" and turn.now.monotonic_s - canary.ended_s <= turn.settings.gap_s:
+        serve(turn, "it answers correctly, under a hold", canary.ended_s)
+
+
+def may_be_proven(memory: Memory, observation: Observation) -> bool:
+    """Whether a held pair that is not known to serve runs as it should, so that one canary can tell."""
+    wanted = observation.wanted
+    waits = memory.hold is not None and memory.harm is None
+    return waits and wanted is not None and wanted.run and runs_as_wanted(observation)
+
+
+def wants_canary(memory: Memory, observation: Observation) -> bool:
+    """Not while the pair starts, where the gate asks, and not while it goes down."""
+    if memory.state == "cooling":
+        return may_be_proven(memory, observation)
+    return memory.state in ("serving", "suspect", "failed")
+
+
+def wants_looks(memory: Memory, observation: Observation) -> bool:
+    """Whether every second counts: the pair is down, and the next step of its restart waits for a look."""
+    recent = since(memory.since, now_of(observation)) < _HURRY_S
+    return recent and memory.hold is None and memory.state in ("stopping", "cooling", "starting")
 
 
 def _replaced(turn: Turn) -> bool:

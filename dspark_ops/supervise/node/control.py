@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,7 @@ class ControlServer:
         """Raises: OSError, the socket cannot be made."""
         self._path = path
         self._handler = handler
+        self._closed = False
         with suppress(FileNotFoundError):
             path.unlink()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -67,6 +69,7 @@ class ControlServer:
         threading.Thread(target=self._serve, name="control", daemon=True).start()
 
     def close(self) -> None:
+        self._closed = True
         with suppress(OSError):
             self._socket.close()
         with suppress(OSError):
@@ -77,7 +80,10 @@ class ControlServer:
             try:
                 client, _ = self._socket.accept()
             except OSError:
-                return
+                if self._closed:
+                    return
+                time.sleep(0.2)  # no file handle is left, or the client went away: the next one is served
+                continue
             with client, suppress(OSError):
                 client.settimeout(_CLIENT_S)
                 said = self._answer(_line_of(client))

@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -39,8 +38,6 @@ _FIRST_LOOK_S = 15.0
 _CONTROL_S = 20.0
 #: A source that has not come back for this long beyond its limit is a fault of ours: systemd starts us anew.
 _STUCK_S = 30.0
-#: States in which canaries are sent: not while the pair starts, where the gate asks, and not while it goes down.
-_CANARY_STATES = ("serving", "suspect", "failed")
 
 
 class Daemon:
@@ -57,7 +54,6 @@ class Daemon:
         self._journal = Journal(places.journal)
         self._memory = self._remember()
         self._saved: Memory | None = None
-        self._restarts: Counter[str] = Counter()
         self._began = self._clock.wall()
         self._stepped_s = -1e9
         self._wake = threading.Event()
@@ -127,7 +123,8 @@ class Daemon:
             self._note(change)
         if not saved:
             actions = tuple(action for action in actions if action.kind not in ("start_worker", "start_head"))
-        self._eyes.want_canary(memory.state in _CANARY_STATES)
+        self._eyes.want_canary(machine.wants_canary(memory, observation))
+        self._eyes.hurry(nodes=machine.wants_looks(memory, observation), engine=memory.state == "starting")
         # Published first: what is begun takes it into the evidence.
         self._route = machine.route(self._settings, memory, 0.0)
         self._document = self._described()
@@ -143,10 +140,6 @@ class Daemon:
             witnesses=[f"{witness.kind}: {witness.text}" for witness in change.witnesses],
             epoch=self._memory.epoch,
         )
-        if change.target == "starting" and change.source != "starting":
-            incident = self._memory.incident
-            kinds = incident.witnesses if incident is not None and incident.recovered is None else ()
-            self._restarts["+".join(kinds) or "wanted"] += 1
 
     def _save(self, memory: Memory, *, always: bool = False) -> bool:
         """Write the memory down where it tells something new; False when it could not be."""
@@ -176,7 +169,7 @@ class Daemon:
         self._journal.write("state", self._clock.wall(), problem=problem)
         reason = f"{problem}; look at the pair, then `supervise resume`"
         now = Instant(monotonic_s=self._clock.boot(), wall_s=self._clock.wall())
-        return replace(memory, state="failed", latched=reason, reason=reason, since=now)
+        return replace(memory, state="failed", latched=reason, latched_for="state", reason=reason, since=now)
 
     def _install(self, config: Config) -> None:
         """Look and act by this configuration."""
@@ -221,6 +214,7 @@ class Daemon:
         try:
             done.result(_CONTROL_S)
         except TimeoutError:
+            done.cancel()  # what is said to have failed must not be done later
             raise control.ControlError(f"the supervisor did not do it within {_CONTROL_S:g} s") from None
         return self._status()
 
@@ -230,6 +224,8 @@ class Daemon:
                 work, done = self._requests.get_nowait()
             except queue.Empty:
                 return
+            if not done.set_running_or_notify_cancel():
+                continue
             try:
                 work(observation)
                 # Whoever asked may rely on it once it is answered: it is on disk by then, or in the problems.
@@ -277,7 +273,6 @@ class Daemon:
             self._memory,
             self._observation,
             route=self._route,
-            restarts=self._restarts,
             problems=tuple(problem for problem in problems if problem is not None),
             running_since=self._began,
         )

@@ -33,6 +33,7 @@ _LOOK_TIMEOUT_S = 12.0
 _SLOW_EVERY_S = 30.0
 _WATCH_S = 30.0
 _FABRIC_EVERY_S = 10.0
+_HURRIED_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Eyes:
         self._slow_at: dict[Role, float] = {}
         self._slow: dict[Role, dict[str, Any]] = {"head": {}, "worker": {}}
         self._gone: dict[Role, str | None] = {"head": None, "worker": None}
+        self._worker_boot: str | None = None
         self._stopped = False
         self._boot_id = _boot_id()
         probe_s = settings.probe_s
@@ -77,9 +79,7 @@ class Eyes:
     def adopt(self, config: Config, settings: Settings) -> None:
         """Look by another configuration of the same site from now on."""
         self._config, self._settings = config, settings
-        for look in self.looks.values():
-            look.every_s = settings.probe_s
-        self._engine.every_s = settings.probe_s
+        self.hurry(nodes=False, engine=False)
 
     def start(self) -> None:
         """Begin to look."""
@@ -107,6 +107,13 @@ class Eyes:
         """Whether a look at the node began after the moment (monotonic) and has ended."""
         sample = self.looks[role].last(1e9)
         return sample is not None and sample.began_s >= moment_s
+
+    def hurry(self, *, nodes: bool, engine: bool) -> None:
+        """Look every second where the pair is down and its restart waits for what is seen; else as configured."""
+        often_s, usual_s = min(_HURRIED_S, self._settings.probe_s), self._settings.probe_s
+        for look in self.looks.values():
+            look.ask_every(often_s if nodes else usual_s)
+        self._engine.ask_every(often_s if engine else usual_s)
 
     def want_canary(self, wanted: bool) -> None:
         """Whether canaries are sent now: not while the pair starts, and not beside the gate."""
@@ -172,12 +179,23 @@ class Eyes:
     def _look_worker(self) -> NodeSight:
         slow = self._slow_due("worker")
         try:
-            raw = self._link.ask("look", timeout_s=_LOOK_TIMEOUT_S, slow=slow, gone_id=self._gone["worker"])
+            raw = self._ask_worker(slow)
+            if not slow and raw.get("boot_id") != self._worker_boot:
+                # How that boot came about must be known with the look that first tells of it.
+                slow, raw = True, self._ask_worker(slow=True)
+            self._worker_boot = raw.get("boot_id")
         except LinkError as error:
             paths = self._link.reachable()
             return unreachable(paths) if not error.reached else NodeSight(by_management=paths.get("management"))
         paths = self._link.reachable()
         return self._made("worker", raw, slow, by_management=paths.get("management"), by_fabric=paths.get("fabric"))
+
+    def _ask_worker(self, slow: bool) -> dict[str, Any]:
+        """Raises: LinkError."""
+        raw = self._link.ask("look", timeout_s=_LOOK_TIMEOUT_S, slow=slow, gone_id=self._gone["worker"])
+        if not isinstance(raw, dict):
+            raise LinkError("worker: a look that is not an object", reached=True)
+        return raw
 
     def _made(
         self, role: Role, raw: dict[str, Any], slow: bool, *, by_management: bool | None, by_fabric: bool | None

@@ -139,7 +139,7 @@ class Hands:
             return self._ask(role, "start", _START_TIMEOUT_S, spec=spec)
         site, epoch = self._config.site, action.epoch
         if action.kind in ("stop_head", "stop_worker"):
-            grace = int(settings.stop_grace_s)
+            grace = max(1, round(settings.stop_grace_s if action.limit_s is None else action.limit_s))
             return self._ask(role, "stop", grace + 40.0, site=site, epoch=epoch, grace_s=grace)
         if action.kind in ("kill_head", "kill_worker"):
             return self._ask(role, "kill", 40.0, site=site, epoch=epoch)
@@ -184,7 +184,7 @@ class Hands:
         return str(path)
 
     def _gather(self, role: Role, limit_s: float, parts: dict[str, dict[str, str] | str]) -> None:
-        request: dict[str, Any] = {"v": rank.VERSION, "verb": "evidence", "limit_s": limit_s - 0.5}
+        request: dict[str, Any] = {"v": rank.VERSION, "verb": "evidence", "limit_s": max(1.0, limit_s - 0.5)}
         try:
             if role == "head":
                 found = rank.perform(request)

@@ -64,10 +64,29 @@ def of_memory(proc: Path = Path("/proc")) -> list[str]:
 
 
 def of_ended(container_id: str | None, proc: Path = Path("/proc")) -> list[str]:
-    """Processes of a rank that has ended and are still there, as those stuck in a driver."""
+    """Processes of a rank that has ended and are still there, as those stuck in a driver: they may hold the GPU.
+
+    One that is only waited for by nobody holds nothing, unless one of its threads is still there.
+    """
     if container_id is None:
         return []
-    return [f"{_name(pid, proc)} (process {pid}) is left of the ended rank" for pid in left_of(container_id, proc)]
+    left = [pid for pid in left_of(container_id, proc) if _holds(pid, proc)]
+    return [f"{_name(pid, proc)} (process {pid}) is left of the ended rank" for pid in left[:_MOST]]
+
+
+def _holds(pid: int, proc: Path) -> bool:
+    """Whether a thread of the process has not ended. One that went while we looked holds nothing."""
+    try:
+        threads = os.listdir(proc / str(pid) / "task")  # noqa: PTH208 - names only
+    except OSError:
+        return False
+    for thread in threads:
+        with suppress(OSError, IndexError):
+            # The name before the state may hold anything but the last closing bracket.
+            words = (proc / str(pid) / "task" / thread / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if words[0] not in ("Z", "X"):
+                return True
+    return False
 
 
 def _pids(proc: Path) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from dspark_ops.supervise.core.model import Memory, NodeSight, Observation, Settings, to_document
@@ -19,7 +18,6 @@ def status_document(
     observation: Observation,
     *,
     route: int,
-    restarts: Mapping[str, int],
     problems: tuple[str, ...],
     running_since: float,
 ) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def status_document(
         }
         if incident is not None and recovered
         else None,
-        "restarts": dict(restarts),
+        "restarts": {starts.cause: starts.count for starts in memory.restarts},
         "attempts": [to_document(attempt) for attempt in memory.attempts],
         "budget": settings.budget,
         "decisions": [to_document(decision) for decision in memory.decisions],

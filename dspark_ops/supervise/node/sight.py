@@ -19,7 +19,8 @@ def look_here(
 
     slow: also ask what need not be known every few seconds (clock, GPU, last boot). gone_id: a container that was
     removed; its processes that are still there are told like those of one that has ended. ports: `taken` tells which
-    of them somebody listens on; who does, and who holds much memory, is told while our rank does not run.
+    of them somebody listens on; who does, who holds much memory, and what the last rank left is told while ours does
+    not run.
     """
     problems: dict[str, str] = {}
     seen: dict[str, Any] = {
@@ -30,6 +31,7 @@ def look_here(
         "taken": taken_ports(ports, proc),
         "port_holders": [],
         "memory_holders": [],
+        "left": [],
         "container": None,
         "container_known": False,
         "kernel": None,
@@ -47,8 +49,10 @@ def look_here(
     found = seen["container"]
     if seen["container_known"] and not (found and found["running"]):
         ended = (found or {}).get("id") or gone_id
-        seen["port_holders"] = holders.of_ports(seen["taken"] or (), proc)
-        seen["memory_holders"] = [*holders.of_ended(ended, proc), *holders.of_memory(proc)]
+        unread = ["nobody can tell: the tables of sockets cannot be read"]
+        seen["port_holders"] = unread if seen["taken"] is None else holders.of_ports(seen["taken"], proc)
+        seen["memory_holders"] = holders.of_memory(proc)
+        seen["left"] = holders.of_ended(ended, proc)
     seen["problems"] = problems
     return seen
 

@@ -46,6 +46,7 @@ class PlayedPair:
     """Two nodes that can be logged in to, and playbook runs whose answers the test chooses; all is well unless told.
 
     answers: by phase; "plan" is the run under check mode. journals: state of each node's journal when a change failed.
+    supervisor: its files on the head; none unless told.
     """
 
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -56,6 +57,10 @@ class PlayedPair:
     runs: list[str] = field(default_factory=list)
     variables: list[Mapping[Role, Mapping[str, object]]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    supervisor: Mapping[str, str] = field(default_factory=dict)
+    supervisor_says: ProbeResult = field(
+        default_factory=lambda: ProbeResult(id="supervise.status", error="connection refused")
+    )
 
     def read(self, _site: Any, probes: Any, **_more: Any) -> dict[Role, NodeReading]:
         sound = {"reachable": True, "user": "ubuntu", "sudo": True}
@@ -74,6 +79,10 @@ class PlayedPair:
             changed = bool({"fabric", "restore"} & set(self.runs))
             entry = {"id": "new" if changed else "old", "state": self.journals[role] if changed else "confirmed"}
             return ProbeResult(id=probe, files={JOURNAL: json.dumps(entry)})
+        if probe == "supervise.files":
+            return ProbeResult(id=probe, files=dict(self.supervisor))
+        if probe == "supervise.status":
+            return self.supervisor_says
         received = 0 if probe == f"jumbo.{self.silent_rail}" else 2
         return ProbeResult(id=probe, rc=0, stdout=f"2 packets transmitted, {received} received", stderr="")
 

@@ -14,8 +14,8 @@ import pytest
 
 from dspark_ops.config.load import load_site
 from dspark_ops.config.models import Site
-from dspark_ops.lab.prerequisites import Prerequisite, ensure_all
 from dspark_ops.paths import data_dir
+from tests.unit.exposure.programs import require
 
 RAIL, MANAGEMENT = "enp1s0f0np0", "enP7s7"
 # 22 stands for SSH, 8443 for the gateway, 8000 and 25000 for the engine, 41234 for any port that NCCL or Gloo took.
@@ -72,15 +72,10 @@ def run(*argv: str, stdin: str | None = None) -> str:
 
 @pytest.fixture(scope="session")
 def nft() -> None:
-    """The real nft, fetched where it is missing; network namespaces need root."""
+    """The real nft; network namespaces need root."""
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
-    wanted = (
-        Prerequisite("nft", "nftables"),
-        Prerequisite("ip", "iproute2"),
-        Prerequisite("ping", "iputils-ping"),
-    )
-    ensure_all(wanted, install=True, verb="pytest", progress=lambda _: None)
+    require(install=False)
 
 
 @dataclass

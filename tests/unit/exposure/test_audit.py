@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from dspark_ops.exitcodes import ExitCode
-from dspark_ops.exposure.audit import knocked, targets
+from dspark_ops.exposure.audit import knocked, same_family, targets
 from dspark_ops.exposure.judging import Attempt, ExposureAudit, NodeAudit, Row, conclude, judge_row, table
 from dspark_ops.exposure.policy import policy_of
 from dspark_ops.exposure.render import render
@@ -78,6 +78,14 @@ def test_a_wildcard_of_ipv4_is_not_tried_over_ipv6() -> None:
     assert knocked(ListenerFacts(address="192.168.50.1", port=1), ()) == ("192.168.50.1",)
 
 
+def test_who_knocks_over_ipv6_comes_from_an_address_of_ipv6() -> None:
+    """Else a rule for a network of IPv4 would seem to let it in."""
+    own = ("192.168.50.2", "fd50::2")
+    assert same_family(own, "192.168.50.1 22") == "192.168.50.2"
+    assert same_family(own, "fd50::1 22") == "fd50::2"
+    assert same_family(own[:1], "fd50::1 22") is None
+
+
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [
@@ -95,6 +103,9 @@ def test_a_wildcard_of_ipv4_is_not_tried_over_ipv6() -> None:
         (row("0.0.0.0", 22, knock("open")), "ok"),
         (row("0.0.0.0", 22, knock("open", client="10.9.9.9")), "exposed"),
         (row("0.0.0.0", 22, knock("open", client=None)), "exposed"),
+        (row("0.0.0.0", 22, knock("open"), state="absent"), "unknown"),
+        (row("0.0.0.0", 22, knock("open"), knock("silent", client="10.9.9.9"), state="absent"), "ok"),
+        (row("0.0.0.0", 8443, knock("open"), state="absent"), "ok"),
         (row("0.0.0.0", 5353, protocol="udp"), "ok"),
         (row("0.0.0.0", 5353, protocol="udp", state="absent"), "unknown"),
         (row("somewhere", 41234, knock("open")), "exposed"),
@@ -134,7 +145,8 @@ def test_the_table_shows_what_is_bad_last_and_by_which_rule_a_port_is_open() -> 
 
 def test_our_filter_is_in_force_only_as_the_site_wants_it() -> None:
     rules = render(POLICY)
-    listing = "".join(f'comment "{p.rule}"\n' for p in POLICY.ports) + 'counter drop comment "everything else"\n'
+    listing = "table" + rules.rpartition("\ntable")[2]
+    with_another = listing.replace("\t\tct state", "\t\taccept\n\t\tct state", 1)
 
     def state(table: ProbeResult, file: str | None) -> FilterState:
         files = {} if file is None else {"/etc/dspark/exposure.nft": file}
@@ -145,6 +157,8 @@ def test_our_filter_is_in_force_only_as_the_site_wants_it() -> None:
     gone = ProbeResult(id="exposure.table", rc=1, stdout="", stderr="Error: No such file or directory")
     assert state(there, rules) == "in force"
     assert state(there, rules + "#") == "other"
+    other = ProbeResult(id="exposure.table", rc=0, stdout=with_another, stderr="")
+    assert state(other, rules) == "other", "a rule that lets all in, put in by hand"
     assert state(ProbeResult(id="exposure.table", rc=0, stdout="", stderr=""), rules) == "other"
     assert state(gone, None) == "absent"
     assert state(ProbeResult(id="exposure.table", error="no such program: nft"), None) == "absent"

@@ -7,6 +7,7 @@ import sys
 
 from dspark_ops.exposure.policy import policy_of
 from dspark_ops.exposure.render import render
+from dspark_ops.exposure.seen import rule_count
 from tests.unit.exposure.conftest import PORTS, World, site
 
 OWN, OWN6, FABRIC = "192.168.50.1", "fd50::1", "10.77.0.1"
@@ -33,6 +34,14 @@ def test_a_stranger_reaches_ssh_and_the_gateway_and_nothing_else(world: World) -
         assert said == {port: "open" if port in (22, 8443) else "silent" for port in PORTS}, own
     # Neither over the rail's address, nor where Docker publishes, nor straight to the container.
     assert world.knock("stranger", (FABRIC, 8000), (OWN, 3000), ("172.17.0.2", 80)) == ["silent"] * 3
+    remove(world)
+
+
+def test_nft_lists_as_many_rules_as_it_was_given(world: World) -> None:
+    wanted = rules(management_sources=["10.0.0.0/8", "fd50::/64"], allow=["tcp/9100@192.168.50.0/24", "udp/53"])
+    world.load(wanted)
+    listed = world.at("node", "nft", "-s", "list", "table", "inet", "dspark_exposure")
+    assert rule_count(listed) == rule_count(wanted) > 20
     remove(world)
 
 

@@ -13,7 +13,17 @@ import pytest
 
 from dspark_ops.errors import ConfigError
 from dspark_ops.exitcodes import ExitCode
-from dspark_ops.exposure.routes import KNOWN, audit_routes, disguises, load_routes, routes_in, text
+from dspark_ops.exposure.routes import (
+    KNOWN,
+    Route,
+    audit_routes,
+    conclude,
+    disguises,
+    judge_answer,
+    load_routes,
+    routes_in,
+    text,
+)
 
 Gate = Callable[[str, str], int]
 
@@ -152,3 +162,14 @@ def test_the_known_routes_hold_those_that_no_key_of_the_engine_guards() -> None:
         ("POST", "/v1/chat/completions"),
         ("POST", "/key/generate"),
     } <= known
+
+
+def test_one_that_gets_no_answer_is_no_verdict() -> None:
+    """A route that streams may wait with its headers: who waits there was let in."""
+    told = judge_answer(Route(method="GET", path="/a", document="d"), "/a", "plain", 401, None, None)
+    waiting = judge_answer(Route(method="GET", path="/b", document="d"), "/b", "plain", None, "timed out", None)
+    assert conclude("u", ("d",), (told,)).exit_code == 0
+    found = conclude("u", ("d",), (told, waiting))
+    assert found.exit_code == 3
+    assert "/b: timed out" in found.message
+    assert "unknown: GET /b" in text(found)

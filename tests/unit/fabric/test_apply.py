@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dspark_ops.ansible_run.events import PlayResult
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.errors import NoVerdictError, RefusedError
 from dspark_ops.fabric import apply as subject
+from dspark_ops.facts.supervisor import CONFIG, SCHEMA, UNIT_FILE
 from dspark_ops.report.models import Change, Report
+from dspark_ops.supervise.control import keeper
+from dspark_ops.supervise.control.document import NOTHING, Door, render
+from dspark_ops.transport.base import ProbeResult
 from tests.unit.deploy.played_pair import LOST, PlayedPair, failed, played
 from tests.unit.doctor.pair_fixture import load_case_site
 
@@ -175,3 +181,73 @@ def test_a_lost_node_is_waited_for_as_long_as_its_own_timer_was_told(
     clock[0], pair.journals["worker"] = 0.0, "open"
     pair.runs.clear()
     assert apply(revert_after_s=60).exit_code == 6
+
+
+SUPERVISED = {UNIT_FILE: "[Unit]"}
+
+
+@pytest.fixture
+def held(pair: PlayedPair, loaded: LoadedSite, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A supervisor on the head; what it is told is among the runs of the pair."""
+    document = render(loaded, NOTHING, Door("10.0.0.2", 22), {"head": 119.0, "worker": 119.0})
+    pair.supervisor = {**SUPERVISED, CONFIG: json.dumps(document)}
+    says = {"schema": SCHEMA, "site": loaded.site.name, "state": "serving", "hold": None}
+    pair.supervisor_says = ProbeResult(id="supervise.status", rc=200, stdout=json.dumps(says))
+
+    def play(_name: str, _loaded: LoadedSite, *, variables: Mapping[str, Any], **_: Any) -> PlayResult:
+        pair.runs.append(str(variables["pair_supervisor_state"]))
+        return played()
+
+    monkeypatch.setattr(keeper, "run_playbook", play)
+    return pair.runs
+
+
+def test_a_supervisor_is_held_while_rails_change(
+    pair: PlayedPair, held: list[str], apply: Callable[..., Report], restore: Callable[..., Report]
+) -> None:
+    """It would take the rail that vanishes for a fault, or start a rank over it."""
+    assert apply().exit_code == 0
+    assert held == ["plan", "held", "fabric", "confirm", "resumed"]
+    assert "hold  the supervisor" in pair.asked[0]
+    held.clear()
+    assert restore().exit_code == 0
+    assert held == ["plan", "held", "restore", "confirm", "resumed"]
+
+
+def test_rails_that_were_put_back_give_the_hold_back(
+    pair: PlayedPair, held: list[str], apply: Callable[..., Report]
+) -> None:
+    pair.silent_rail = "p0b"
+    assert apply().exit_code == 5
+    assert held == ["plan", "held", "fabric", "revert", "resumed"]
+
+
+def test_rails_that_may_be_half_way_leave_it_held(
+    pair: PlayedPair, held: list[str], apply: Callable[..., Report]
+) -> None:
+    pair.silent_rail = "p0b"
+    pair.journals = {"head": "reverted", "worker": "armed"}
+    report = apply()
+    assert report.exit_code == 6
+    assert "resumed" not in held
+    assert any("stays held" in line for line in report.left)
+
+
+def test_no_change_and_no_plan_need_no_supervisor(
+    pair: PlayedPair, held: list[str], apply: Callable[..., Report]
+) -> None:
+    assert apply(check=True).verdict == "planned"
+    pair.answers["plan"] = played()
+    pair.supervisor_says = ProbeResult(id="supervise.status", error="connection refused")
+    assert apply().verdict == "unchanged"
+    assert not {"held", "resumed"} & set(held)
+
+
+def test_one_that_cannot_be_asked_refuses_a_change_of_the_rails(
+    pair: PlayedPair, held: list[str], apply: Callable[..., Report]
+) -> None:
+    pair.supervisor_says = ProbeResult(id="supervise.status", error="connection refused")
+    with pytest.raises(RefusedError, match="cannot be asked"):
+        apply()
+    assert apply(force_hold=True).exit_code == 0
+    assert held[1:] == ["plan", "held", "fabric", "confirm", "resumed"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,12 @@ from dspark_ops.cli.gateway import app
 from dspark_ops.config.load import load_profile, load_site
 from dspark_ops.config.sample import render_sample
 from dspark_ops.errors import ConfigError
-from dspark_ops.gateway.clients import key_hash, read_clients
+from dspark_ops.gateway.clients import added, change_clients, key_hash, read_clients
 from dspark_ops.gateway.install import install_variables
-from dspark_ops.gateway.look import judged, render
+from dspark_ops.gateway.look import _ENDS, judged, render
 from dspark_ops.gateway.settings import places_of, settings_of
-from dspark_ops.transport.base import NodeReading, ProbeResult
+from dspark_ops.transport.base import Command, NodeReading, ProbeResult
+from dspark_ops.transport.readonly import ReadOnlyViolationError, assert_read_only
 
 
 @pytest.fixture
@@ -104,12 +107,29 @@ def test_no_secret_is_among_the_variables_of_a_run(site: Path, tmp_path: Path, m
     assert Path(str(variables["gateway_program"])).is_file()
 
 
-def reading(states: tuple[str, str], metrics: str | None) -> NodeReading:
+def test_two_hands_lose_no_client(tmp_path: Path) -> None:
+    path = tmp_path / "gateway-clients.json"
+
+    def add(number: int) -> None:
+        change_clients(path, lambda clients: added(clients, f"c{number}", f"dsk-{number}", local_only=False))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(24)))
+    assert len(read_clients(path)) == 24
+
+
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
+ENDS = "notAfter=Nov 25 02:13:27 2036 GMT\n"
+
+
+def reading(states: tuple[str, str], metrics: str | None, ends: str | None = ENDS) -> NodeReading:
     names = ("dspark-edge.service", "dspark-gateway.service")
     text = "\n".join(f"Id={n}\nLoadState=loaded\nActiveState={s}\n" for n, s in zip(names, states, strict=True))
     results = {"gateway.units": ProbeResult(id="gateway.units", rc=0, stdout=text, stderr="")}
     numbers = ProbeResult(id="gateway.numbers", error="refused") if metrics is None else None
     results["gateway.numbers"] = numbers or ProbeResult(id="gateway.numbers", rc=200, stdout=metrics)
+    rc = 1 if ends is None else 0
+    results["gateway.certificate"] = ProbeResult(id="gateway.certificate", rc=rc, stdout=ends or "", stderr="")
     return NodeReading(node="head", reachable=True, results=results)
 
 
@@ -118,11 +138,33 @@ def test_a_status_is_good_only_with_both_units_and_an_answer() -> None:
         'dspark_gateway_answers_total{backend="cloud",reason="local-failed-503",status="2xx"} 3\n'
         'dspark_gateway_cloud_budget_usd{window="hour"} 2.000000\n'
     )
-    good = judged("s", reading(("active", "active"), metrics))
+    good = judged("s", reading(("active", "active"), metrics), NOW)
     assert good.exit_code == 0
     assert good.money[0].spent_usd is None, "what was not said is unknown, not nothing"
     assert "unknown of 2 USD" in render(good)
     assert good.answers[0].count == 3
-    assert judged("s", reading(("active", "active"), None)).exit_code == 1
-    assert judged("s", reading(("active", "failed"), metrics)).exit_code == 1
-    assert judged("s", NodeReading(node="head", reachable=False, error="x")).exit_code == 3
+    assert judged("s", reading(("active", "active"), None), NOW).exit_code == 1
+    assert judged("s", reading(("active", "failed"), metrics), NOW).exit_code == 1
+    assert judged("s", NodeReading(node="head", reachable=False, error="x"), NOW).exit_code == 3
+
+
+def test_a_certificate_that_has_ended_is_bad_and_one_that_cannot_be_read_is_unknown() -> None:
+    both = ("active", "active")
+    good = judged("s", reading(both, ""), NOW)
+    assert (good.exit_code, good.certificate_ends) == (0, datetime(2036, 11, 25, 2, 13, 27, tzinfo=UTC))
+    assert "certificate ends 2036-11-25 02:13 UTC" in render(good)
+    assert judged("s", reading(both, "", "notAfter=Nov 28 00:00:00 2026 GMT"), NOW).exit_code == 1
+    for unread in (None, "", "notAfter=soon GMT"):
+        unknown = judged("s", reading(both, "", unread), NOW)
+        assert unknown.exit_code == 3
+        assert "certificate ends unknown" in render(unknown)
+        assert judged("s", reading(both, None, unread), NOW).exit_code == 1
+
+
+def test_the_certificate_is_read_and_nothing_is_written_beside_it() -> None:
+    assert_read_only([_ENDS])
+    for more in (("-out", "/etc/passwd"), ("-signkey", "/k")):
+        with pytest.raises(ReadOnlyViolationError):
+            assert_read_only([Command("x", (*_ENDS.argv, *more))])
+    with pytest.raises(ReadOnlyViolationError):
+        assert_read_only([Command("x", ("openssl", "x509", "-in", "/etc/shadow", "-noout", "-enddate"))])

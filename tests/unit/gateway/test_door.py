@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dspark_ops.gateway.plugin.decide import Refusal
+from dspark_ops.gateway.plugin.decide import Refusal, Route
 from dspark_ops.gateway.plugin.door import Door
-from dspark_ops.gateway.plugin.exchange import CURRENT, Failure
-from dspark_ops.gateway.plugin.ledger import Ledger
+from dspark_ops.gateway.plugin.exchange import CURRENT, Exchange, Failure
+from dspark_ops.gateway.plugin.fit import Size
+from dspark_ops.gateway.plugin.ledger import Exhausted, Ledger, Limits, Reservation
 from dspark_ops.gateway.plugin.settings import Policy
 from dspark_ops.gateway.plugin.state import State
 
@@ -76,7 +79,7 @@ class Bench:
             async def send(message: Any) -> None:
                 sent.append(dict(message))
 
-            await Door(app, self.state, KEY)(scope, receive, send)  # type: ignore[arg-type]
+            await Door(app, self.state, KEY)(scope, receive, send)
 
         asyncio.run(run())
         starts = [m for m in sent if m["type"] == "http.response.start"]
@@ -222,6 +225,9 @@ def test_a_refusal_at_the_clouds_door_is_told_with_its_time(bench: Bench) -> Non
         (chat(fallbacks=["dspark-cloud"]), {}, 400),
         (chat(stream="yes"), {}, 400),
         (chat(max_tokens=-1), {}, 400),
+        (chat(prompt="x" * 1000), {}, 400),
+        (chat(stream=True, stream_options=[1]), {}, 400),
+        (b'{"model": "flash", "messages": [], "temperature": NaN}', {}, 400),
         (chat(model="dspark-cloud"), {}, 404),
         (chat(), {"x-dspark-route": "lokal"}, 400),
         (chat(), {"x-dspark-route": ""}, 400),
@@ -283,3 +289,39 @@ def test_a_client_that_goes_away_ends_the_work(bench: Bench) -> None:
     assert ended == ["cancelled"]
     assert bench.state.answers[("none", "unfinished", "4xx")] == 1
     assert not bench.state.waiting
+
+
+def test_a_body_that_is_nested_deeply_is_the_clients_mistake(bench: Bench) -> None:
+    """Also where it can just be read and not be written again."""
+    for depth in range(800, 1000):
+        raw = b'{"model": "flash", "messages": ' + b"[" * depth + b"]" * depth + b"}"
+        status, _, body = bench.ask(answering(b"{}"), raw)
+        assert status == 200 or (status, error_of(body)["code"]) == (400, "invalid_request")
+
+
+class SlowLedger(Ledger):
+    """Books whose disk takes its time. begun: a reservation is on its way."""
+
+    begun = threading.Event()
+
+    def reserve(self, micro_usd: int, limits: Limits, prompt: bytes) -> Reservation | Exhausted:
+        self.begun.set()
+        time.sleep(0.2)
+        return super().reserve(micro_usd, limits, prompt)
+
+
+def test_a_client_that_leaves_while_money_is_set_aside_has_spent_none(policy: Policy, tmp_path: Path) -> None:
+    ledger = SlowLedger(tmp_path / "slow.json")
+    state = State(policy, ledger)
+    exchange = Exchange("a", "flash", False, Route("dspark-first", "local-first"), Size(10, 10, 1, True), b"p")
+
+    async def leave() -> None:
+        asked = asyncio.create_task(state.reserve(exchange))
+        await asyncio.to_thread(ledger.begun.wait)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    asyncio.run(leave())
+    assert ledger.spent().day_micro_usd == 0
+    assert not any(json.loads(ledger.path.read_text())["prompts"].values())

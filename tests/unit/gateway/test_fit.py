@@ -117,3 +117,17 @@ def test_a_price_is_never_rounded_down(prompt: int, answer: int) -> None:
     assert cloud is not None
     exact = prompt * cloud.input_usd_per_million + answer * cloud.output_usd_per_million
     assert exact <= fit.cost_micro_usd(cloud, prompt, answer) < exact + 1
+
+
+def test_the_larger_of_two_limits_is_reserved() -> None:
+    """A provider may heed either: the smaller would let a request cost a hundred times what was set aside."""
+    assert fit.answer_tokens({"max_tokens": 100_000, "max_completion_tokens": 1}, 8) == 100_000
+    assert fit.answer_tokens({"max_tokens": 1, "max_completion_tokens": 100_000}, 8) == 100_000
+    assert fit.answer_tokens({}, 8) == 8
+
+
+@pytest.mark.parametrize("field", ["functions", "suffix", "prompt", "tools"])
+def test_all_that_becomes_prompt_is_counted(field: str) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], field: ["x" * 100_000]}
+    assert fit.prompt_bytes(body) > 100_000
+    assert fit.estimated({"messages": body["messages"], "functions": ["x" * 100_000]}) > 40_000

@@ -149,3 +149,36 @@ def test_a_clock_that_jumps_never_forgets_what_the_hour_has_cost(
         window = sum(cost for at, cost in spent if at > clock.now - 3540)
         assert window <= ledger.spent().hour_micro_usd <= LIMITS.hour_micro_usd * 2
         assert ledger.spent().day_micro_usd == sum(cost for _, cost in spent)
+
+
+def test_what_was_refused_is_no_repetition_and_costs_nothing(tmp_path: Path) -> None:
+    """A client that tries again while the provider is down is no loop."""
+    limits = Limits(1000, 1000, repeats=3)
+    ledger = Ledger(tmp_path / "l.json", Clock())
+    for _ in range(10):
+        held = ledger.reserve(900, limits, b"again")
+        assert isinstance(held, Reservation)
+        ledger.release(held)
+    assert ledger.spent().day_micro_usd == 0
+    held = ledger.reserve(100, limits, b"again")
+    assert isinstance(held, Reservation)
+    ledger.settle(held, 0)
+    for _ in range(2):
+        assert isinstance(ledger.reserve(100, limits, b"again"), Reservation)
+    refused = ledger.reserve(100, limits, b"again")
+    assert isinstance(refused, Exhausted)
+    assert refused.reason == "loop", "one that cost nothing was answered all the same"
+
+
+def test_what_a_wrong_clock_wrote_years_ahead_is_spent_and_no_longer_than_a_day(tmp_path: Path) -> None:
+    clock = Clock()
+    ledger = Ledger(tmp_path / "l.json", clock)
+    clock.now = START + 3 * 365 * 86_400
+    held = ledger.reserve(900, LIMITS, b"a")
+    assert isinstance(held, Reservation)
+    clock.now = START
+    refused = ledger.reserve(900, LIMITS, b"a")
+    assert isinstance(refused, Exhausted)
+    assert refused.spent.day_micro_usd == 900
+    clock.now = START + refused.retry_after_s
+    assert isinstance(ledger.reserve(900, LIMITS, b"a"), Reservation)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +19,7 @@ from dspark_ops.gateway.plugin.settings import SettingsError, parse
 from dspark_ops.gateway.program import zipapp
 from dspark_ops.gateway.render import CONFIGURATION, UNITS, render_all
 from dspark_ops.gateway.settings import GatewaySettings, Places
-from dspark_ops.gateway.wheels import requirements
+from dspark_ops.gateway.wheels import fetch, requirements
 from dspark_ops.paths import data_dir
 from tests.unit.gateway.conftest import cloud_site, settings_with
 
@@ -70,6 +72,7 @@ def test_the_shim_follows_the_supervisor_and_cuts_what_hangs(settings: GatewaySe
     assert "http-check disable-on-404" in shim
     assert "bind 127.0.0.1:8018" in shim
     assert "redispatch" not in shim
+    assert "option httpclose" in shim
 
 
 def test_the_client_list_is_hashes_and_the_private_ones_are_marked(settings: GatewaySettings) -> None:
@@ -141,3 +144,33 @@ def test_a_price_is_written_without_an_exponent() -> None:
     (cloud,) = [e for e in config["model_list"] if e["model_name"] == "dspark-cloud"]
     assert cloud["litellm_params"]["input_cost_per_token"] == pytest.approx(1.3e-7)
     assert Path(LOCK).is_file()
+
+
+def test_a_low_port_is_the_one_thing_that_the_edge_may_need_a_capability_for() -> None:
+    for port, wanted in ((443, True), (8443, False)):
+        unit = render_all(settings_with(None, port=port), Places())["dspark-edge.service"].splitlines()
+        assert ("AmbientCapabilities=CAP_NET_BIND_SERVICE" in unit) is wanted
+        assert ("CapabilityBoundingSet=CAP_NET_BIND_SERVICE" in unit) is wanted
+
+
+def test_archives_of_earlier_locks_are_forgotten_and_those_of_other_heads_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pip(argv: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        wheels = Path(argv[argv.index("--dest") + 1])
+        wheels.mkdir()
+        (wheels / "a.whl").write_bytes(b"wheel")
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    into = tmp_path / "cache"
+    other, earlier = fetch(LOCK, "3.12", "aarch64", into), fetch(LOCK, "3.11", "aarch64", into)
+    left = into / "gateway-wheels-abc"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("\n".join(LOCK.read_text(encoding="utf-8").splitlines()[:-1]) + "\n")
+    now = fetch(lock, "3.11", "aarch64", into)
+    assert now != earlier
+    assert sorted(into.iterdir()) == sorted((other, now))
+    assert fetch(lock, "3.11", "arm64", into) == now

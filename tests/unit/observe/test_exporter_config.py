@@ -41,8 +41,9 @@ def test_the_head_is_on_loopback_alone_and_the_worker_on_the_first_rail_too(load
 
 
 def test_the_services_are_the_heads(loaded: LoadedSite) -> None:
-    configs = both(loaded, gateway=True, doctor_textfile="/x.prom")
+    configs = both(loaded, supervisor=True, gateway=True, doctor_textfile="/x.prom")
     assert configs["head"].engine_url == f"http://127.0.0.1:{loaded.site.serve.api_port}"
+    assert configs["head"].supervisor_url == "http://127.0.0.1:8017"
     assert configs["head"].gateway_url == f"http://127.0.0.1:{loaded.site.gateway.router_port}"
     worker = configs["worker"]
     asked = (worker.engine_url, worker.supervisor_url, worker.gateway_url, worker.doctor_textfile, worker.max_model_len)

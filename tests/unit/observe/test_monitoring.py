@@ -31,20 +31,30 @@ def test_by_default_nobody_is_told_and_nothing_is_open() -> None:
     wanted = site().monitoring
     assert (wanted.webhook_file, wanted.dead_man_file, wanted.email) == (None, None, None)
     rail = site().fabric.rails[0]
-    for job in jobs(site()):
+    for job in jobs(site(), supervisor=True):
         for target in job.targets:
             address = target.address.rpartition(":")[0]
             assert address == ("127.0.0.1" if target.role == "head" else str(rail.worker.address.ip)), job
 
 
 def test_both_nodes_have_both_exporters() -> None:
-    roles = {job.name: [target.role for target in job.targets] for job in jobs(site())}
+    roles = {job.name: [target.role for target in job.targets] for job in jobs(site(), supervisor=True)}
     assert roles["node"] == roles["dspark"] == ["head", "worker"]
     assert roles["vllm"] == roles["dspark-supervisor"] == ["head"]
 
 
+def test_a_supervisor_that_is_not_there_is_not_asked() -> None:
+    assert "dspark-supervisor" not in {job.name for job in jobs(site(), supervisor=False)}
+    told = monitoring_variables(site(), supervisor=False)["monitoring_jobs"]
+    assert "dspark-supervisor" not in json.dumps(told)
+
+
 def test_an_engine_on_all_addresses_is_asked_on_the_loopback() -> None:
-    (vllm,) = [job for job in jobs(site("serve.api_host=0.0.0.0", "serve.api_port=8123")) if job.name == "vllm"]
+    (vllm,) = [
+        job
+        for job in jobs(site("serve.api_host=0.0.0.0", "serve.api_port=8123"), supervisor=True)
+        if job.name == "vllm"
+    ]
     assert [target.address for target in vllm.targets] == ["127.0.0.1:8123"]
 
 
@@ -60,8 +70,8 @@ def test_the_role_is_told_of_secrets_only_where_they_are(tmp_path: Path) -> None
     hook.write_text("https://hooks.example.net/planted\n")
     told = site(f"monitoring.webhook_file={hook}")
     check_secrets(told)
-    assert monitoring_variables(told)["monitoring_webhook_file"] == str(hook)
-    assert "planted" not in json.dumps(monitoring_variables(told), default=str)
+    assert monitoring_variables(told, supervisor=False)["monitoring_webhook_file"] == str(hook)
+    assert "planted" not in json.dumps(monitoring_variables(told, supervisor=False), default=str)
 
 
 @pytest.mark.parametrize(

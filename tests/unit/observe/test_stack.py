@@ -90,9 +90,15 @@ def test_the_exporter_is_told_what_else_is_on_the_head(monkeypatch: pytest.Monke
     def config(files: dict[str, str]) -> dict[str, Any]:
         on_head(monkeypatch, files)
         plays = Plays(0, 0)
-        run(monkeypatch, plays)
+        report = run(monkeypatch, plays)
         found: dict[str, Any] = plays.given[0]["host_variables"]["head"]["node_exporter_dspark_config"]
+        jobs = {job["name"] for job in plays.given[0]["variables"]["monitoring_jobs"]}
+        assert ("dspark-supervisor" in jobs) == (found["supervisor_url"] is not None)
+        assert ("no canary" in report.message) == (found["supervisor_url"] is None)
         return found
+
+    assert config({})["supervisor_url"] is None
+    assert config({stack.SUPERVISOR_UNIT: ""})["supervisor_url"] is not None
 
     assert config({})["gateway_url"] is None
     assert config({stack.GATEWAY_UNIT: ""})["gateway_url"] is not None

@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,12 @@ from tests.unit.roles.test_doctor_timer import SYSTEMCTL
 # Several runs of ansible-playbook on a busy machine.
 pytestmark = pytest.mark.timeout(600)
 
+# What systemctl shows beyond the fake of the doctor's timer: the unit runs since now.
+SINCE = """
+import time
+if "ActiveEnterTimestamp" in " ".join(sys.argv):
+    print("ActiveEnterTimestamp=@%d" % (time.time() + 1))
+"""
 PLAY = """\
 - hosts: localhost
   connection: local
@@ -50,6 +57,7 @@ class Machine:
             "node_exporter_dspark_state": state,
             "node_exporter_dspark_program": str(self.program),
             "node_exporter_dspark_config": trees.configuration(),
+            "node_exporter_dspark_wait_s": 0,
             "__node_exporter_dspark_templates": str(data_dir("templates")),
             "__node_exporter_dspark_unit_file": str(self.units / "dspark-exporter.service"),
             "__node_exporter_dspark_lib": str(self.lib),
@@ -86,7 +94,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: Callable[[str, str], None]) -> Machine:
     made = Machine(tmp_path)
-    on_path("systemctl", SYSTEMCTL)
+    on_path("systemctl", SINCE + SYSTEMCTL)
     monkeypatch.setenv("FAKE_SYSTEMD", str(made.systemd))
     monkeypatch.setenv("FAKE_UNITS", str(made.units))
     return made
@@ -113,6 +121,12 @@ def test_installed_a_second_time_unchanged_and_removed(machine: Machine) -> None
 
     machine.program.write_text("program 2\n")
     assert machine.run()[0] == 2
+    assert "restart dspark-exporter.service" in machine.take_calls()
+
+    # A run that was killed before its restart left a program that is older than its configuration.
+    later = time.time() + 3600
+    os.utime(config, (later, later))
+    assert machine.run()[0] == 1
     assert "restart dspark-exporter.service" in machine.take_calls()
 
     (machine.etc / "somebody-elses.json").write_text("{}")

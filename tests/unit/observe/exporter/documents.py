@@ -44,7 +44,8 @@ def status(*, recovered: bool = False, **changes: Any) -> str:
         "alerts": [],
         "incident": incident if recovered else None,
         "restarts": {"process": 1, "wanted": 1} if recovered else {"wanted": 1},
-        "canary": {"verdict": "correct"},
+        "canary": {"verdict": "correct", "ended_s": 4990.0},
+        "monotonic_s": 5000.0,
         "state_saved": True,
         "problems": [],
         "at": 1_795_999_999.6,
@@ -56,9 +57,10 @@ def gateway(cloud: int = 2, local: int = 40) -> str:
     """GET /metrics of the gateway's router, as the policy writes it."""
     return f"""\
 # TYPE dspark_gateway_answers_total counter
-dspark_gateway_answers_total{{backend="cloud",reason="local-down",status="2xx"}} {cloud}
+dspark_gateway_answers_total{{backend="cloud",reason="local-failed-503",status="2xx"}} {cloud}
+dspark_gateway_answers_total{{backend="cloud",reason="only-cloud-fits",status="2xx"}} 1
 dspark_gateway_answers_total{{backend="local",reason="local-first",status="2xx"}} {local}
-dspark_gateway_answers_total{{backend="none",reason="context_length_exceeded",status="4xx"}} 1
+dspark_gateway_answers_total{{backend="none",reason="context-length-exceeded",status="4xx"}} 1
 # TYPE dspark_gateway_cloud_budget_usd gauge
 dspark_gateway_cloud_budget_usd{{window="hour"}} 2.000000
 dspark_gateway_cloud_budget_usd{{window="day"}} 10.000000

@@ -150,11 +150,16 @@ class TestSupervisor:
         assert "dspark_canary_ok" not in into.values
 
     @pytest.mark.parametrize(
-        ("verdict", "ok"), [("correct", 1.0), ("wrong", 0.0), ("timeout", 0.0), ("busy", None), ("unknown", None)]
+        ("verdict", "ok"), [("correct", 1.0), ("wrong", 0.0), ("timeout", 0.0), ("busy", None), ("unknown", 0.0)]
     )
-    def test_a_canary_that_could_not_be_judged_is_neither(self, verdict: str, ok: float | None) -> None:
-        into = looks(self.supervisor(documents.status(canary={"verdict": verdict})), 1)
+    def test_a_canary_that_was_turned_away_is_neither(self, verdict: str, ok: float | None) -> None:
+        canary = {"verdict": verdict, "ended_s": 4990.0}
+        into = looks(self.supervisor(documents.status(canary=canary)), 1)
         assert into.values.get("dspark_canary_ok", {}).get(()) == ok
+
+    @pytest.mark.parametrize("changes", [{"state": "starting"}, {"state": "draining"}, {"monotonic_s": 6200.0}])
+    def test_the_canary_of_an_engine_that_is_no_more_says_nothing(self, changes: dict[str, Any]) -> None:
+        assert "dspark_canary_ok" not in looks(self.supervisor(documents.status(**changes)), 1).values
 
     def test_an_incident_is_counted_once_and_with_its_times(self) -> None:
         into = looks(self.supervisor(documents.status(), documents.status(recovered=True)), 4)
@@ -186,6 +191,7 @@ class TestSupervisor:
 
 def test_the_real_supervisors_document_is_read() -> None:
     """What the supervisor's own code publishes, not what this test thinks that it does."""
+    from dspark_ops.supervise.core.memory import Starts
     from dspark_ops.supervise.core.model import CanarySight, Hold, Incident, Instant, Memory, Observation, Settings
     from dspark_ops.supervise.node import publish
 
@@ -206,10 +212,11 @@ def test_the_real_supervisors_document_is_read() -> None:
             detected=was,
             recovered=now,
         ),
+        restarts=(Starts(cause="process", count=2),),
     )
     config = SimpleNamespace(site="example", wanted="running", release="r-1")
     observation = Observation(
-        wall_s=1_796_000_070.0, monotonic_s=170.0, boot_id="b", canary=CanarySight(verdict="correct")
+        wall_s=1_796_000_070.0, monotonic_s=170.0, boot_id="b", canary=CanarySight(verdict="correct", ended_s=165.0)
     )
     document = publish.status_document(
         cast("Any", config),
@@ -217,7 +224,6 @@ def test_the_real_supervisors_document_is_read() -> None:
         memory,
         observation,
         route=404,
-        restarts={"process": 2},
         problems=(),
         running_since=1.0,
     )
@@ -242,7 +248,8 @@ class TestGateway:
     def test_share_of_the_cloud_in_the_interval(self) -> None:
         into = looks(self.gateway(documents.gateway(2), documents.gateway(3)))
         assert into.values["dspark_gateway_cloud_share_ratio"][()] == 1.0
-        assert into.values["dspark_gateway_requests_total"]["cloud", "local-down", "2xx"] == 3
+        assert into.values["dspark_gateway_failover_answers_total"][()] == 3
+        assert into.values["dspark_gateway_requests_total"]["cloud", "local-failed-503", "2xx"] == 3
         assert into.values["dspark_gateway_spend_usd"] == {("hour",): 0.5, ("day",): 2.5}
 
     @pytest.mark.parametrize(("cloud", "local"), [(2, 40), (0, 0), (0, 50)])
@@ -254,6 +261,7 @@ class TestGateway:
         nothing = "# TYPE dspark_gateway_answers_total counter\n# TYPE dspark_gateway_ledger_usable gauge\n"
         into = looks(self.gateway(nothing + "dspark_gateway_ledger_usable 1\n"), 1)
         assert into.values["dspark_gateway_backend_answers_total"] == {("local",): 0.0, ("cloud",): 0.0}
+        assert into.values["dspark_gateway_failover_answers_total"] == {(): 0.0}
         assert "dspark_gateway_spend_usd" not in into.values
 
     def test_the_real_routers_text_is_read(self) -> None:
@@ -265,12 +273,20 @@ class TestGateway:
         cloud = SimpleNamespace(hour_micro_usd=2_000_000, day_micro_usd=10_000_000)
         spent = SimpleNamespace(hour_micro_usd=250_000, day_micro_usd=750_000)
         state = SimpleNamespace(
-            answers=Counter({("cloud", "local-down", "2xx"): 4, ("local", "local-first", "2xx"): 6}),
+            answers=Counter(
+                {
+                    ("cloud", "local-failed-503", "2xx"): 4,
+                    ("cloud", "only-cloud-fits", "2xx"): 2,
+                    ("cloud", "unfinished", "4xx"): 1,
+                    ("local", "local-first", "2xx"): 6,
+                }
+            ),
             policy=SimpleNamespace(cloud=cloud),
             ledger=SimpleNamespace(spent=lambda: spent),
         )
         into = looks(self.gateway(exposition(cast("Any", state))), 1)
-        assert into.values["dspark_gateway_backend_answers_total"] == {("local",): 6.0, ("cloud",): 4.0}
+        assert into.values["dspark_gateway_backend_answers_total"] == {("local",): 6.0, ("cloud",): 7.0}
+        assert into.values["dspark_gateway_failover_answers_total"] == {(): 4.0}
         assert into.values["dspark_gateway_spend_usd"]["hour",] == 0.25
         assert into.values["dspark_gateway_budget_usd"]["day",] == 10.0
         assert into.values["dspark_gateway_ledger_usable"][()] == 1.0

@@ -29,6 +29,7 @@ SERVING: Mapping[str, Any] = {
     "site": "desk",
     "state": "serving",
     "since_s": 120.0,
+    "step_age_s": 0.4,
     "reason": "the gate passed",
     "epoch": "e1",
     "hold": None,

@@ -21,8 +21,9 @@ from dspark_ops.facts.supervisor import ABSENT, SupervisorFacts
 from dspark_ops.report.models import Change, Report, now
 from dspark_ops.supervise.control import install
 from dspark_ops.supervise.control.document import Adopted, adopt, kept_stopped
-from dspark_ops.supervise.control.reading import worker_problem
+from dspark_ops.supervise.control.reading import find_door, worker_problem
 from dspark_ops.supervise.zipapp import build
+from dspark_ops.transport.base import NodeReading, ProbeResult, RecordedRunner
 from tests.unit.deploy.conftest import rank_of, seen
 from tests.unit.deploy.test_launch import Kept, Stage
 from tests.unit.supervise.control.conftest import DOOR, SERVING, supervised, supervisor_of
@@ -40,6 +41,7 @@ class Nodes:
         self.fail: str | None = None
         self.answer: tuple[str | None, str | None] = (None, "serving")
         self.plans: list[str] = []
+        self.meanwhile: SupervisorFacts | None = None
 
     def play(
         self, name: str, _loaded: LoadedSite, *, variables: Mapping[str, Any], check: bool, **_: Any
@@ -64,6 +66,7 @@ def nodes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Nodes:
     found = Nodes()
     monkeypatch.setattr(install, "run_playbook", found.play)
     monkeypatch.setattr(install, "find_door", lambda _: DOOR)
+    monkeypatch.setattr(install, "read_again", lambda _: found.meanwhile or stage.observation.supervisor)
     monkeypatch.setattr(install, "wait_for_answer", lambda _: found.answer)
     monkeypatch.setattr(looking, "observe", lambda *_: stage.observation)
     return found
@@ -119,6 +122,67 @@ def test_a_second_installation_keeps_what_the_first_was_told_since(
     assert (report.verdict, nodes.plans) == ("unchanged", [])
     assert nodes.runs == [("present", True)]
     assert nodes.config["wanted"] == "stopped"
+
+
+def test_an_update_asks_what_is_kept_and_not_what_the_site_file_says_since(
+    stage: Stage, served: Kept, nodes: Nodes, run: Callable[..., Report], make_site: Callable[..., LoadedSite]
+) -> None:
+    """With the port or the name of a release that nobody deployed, a healthy pair would never answer."""
+    supervised(stage, supervisor_of(served.loaded, kept(served.loaded)))
+    stage.loaded = make_site("serve.api_port=8111", "model.served_name=other")
+    run()
+    assert nodes.config["api"]["url"].endswith(f":{served.loaded.site.serve.api_port}")
+    assert nodes.config["api"]["model"] == served.loaded.site.model.served_name
+
+
+def test_what_is_kept_and_not_known_here_is_refused(
+    stage: Stage, nodes: Nodes, run: Callable[..., Report], make_site: Callable[..., LoadedSite]
+) -> None:
+    supervised(stage, supervisor_of(stage.loaded, kept(stage.loaded)))
+    stage.loaded = make_site("serve.api_port=8111")
+    with pytest.raises(RefusedError, match="not on this machine"):
+        run()
+
+
+@pytest.mark.parametrize("verb", [install.install, install.remove])
+def test_two_control_hosts_take_turns(
+    stage: Stage, nodes: Nodes, run: Callable[..., Report], verb: Callable[..., Report]
+) -> None:
+    """A deploy of the other one would be forgotten, and its ranks be orphans."""
+    hold = {"owner": "run of ann@elsewhere", "reason": "deploy of r-1", "left_s": 600.0}
+    supervised(stage, supervisor_of(stage.loaded, hold=hold))
+    with pytest.raises(RefusedError, match="ann@elsewhere"):
+        run(verb)
+    assert nodes.runs == []
+
+
+@pytest.mark.parametrize("verb", [install.install, install.remove])
+def test_what_was_told_while_the_plan_was_read_is_not_overwritten(
+    stage: Stage, nodes: Nodes, run: Callable[..., Report], verb: Callable[..., Report]
+) -> None:
+    supervised(stage, supervisor_of(stage.loaded))
+    nodes.meanwhile = supervisor_of(stage.loaded, kept(stage.loaded))
+    with pytest.raises(RefusedError, match="while the plan was shown"):
+        run(verb)
+    assert [check for _, check in nodes.runs] == [True]
+
+
+def test_removing_needs_to_know_whose_it_is(stage: Stage, nodes: Nodes, run: Callable[..., Report]) -> None:
+    supervised(stage, SupervisorFacts(problem="sudo refused"))
+    with pytest.raises(NoVerdictError, match="sudo refused"):
+        run(install.remove)
+    supervised(stage, supervisor_of(stage.loaded, None, {**SERVING, "site": "lab"}))  # its configuration is damaged
+    with pytest.raises(RefusedError, match="keeps site 'lab'"):
+        run(install.remove)
+    assert nodes.runs == []
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.1 5 127.0.0.1 22", "::1 5 ::1 22", "fe80::2%eth0 5 fe80::1%eth0 22"])
+def test_an_address_that_only_the_worker_itself_has_is_no_way_to_it(text: str) -> None:
+    said = ProbeResult(id="supervise.door", rc=0, stdout=text)
+    runner: Any = RecordedRunner(NodeReading(node="worker", reachable=True, results={said.id: said}))
+    with pytest.raises(NoVerdictError, match="management address"):
+        find_door(runner)
 
 
 @pytest.mark.parametrize("case", ["half", "unknown-release", "restarts", "cut-off", "another", "unclear"])

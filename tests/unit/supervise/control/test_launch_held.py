@@ -9,6 +9,7 @@ import pytest
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.deploy.apply import Documents
 from dspark_ops.deploy.launch import Wishes
+from dspark_ops.deploy.launch import deploy as run
 from dspark_ops.deploy.rollback import rollback
 from dspark_ops.deploy.spec import render_pair
 from dspark_ops.errors import NoVerdictError, RefusedError
@@ -46,10 +47,10 @@ def test_it_is_held_before_the_first_change_and_keeps_the_new_release(stage: Sta
     assert {"hold", "hand over"} <= {phase.name for phase in report.phases}
 
 
-def test_a_new_release_that_serves_ends_the_latch_of_the_old_one(stage: Stage, keeping: Keeping) -> None:
+def test_a_new_release_gives_its_hold_back_and_leaves_a_latch_to_the_supervisor(stage: Stage, keeping: Keeping) -> None:
     supervised(stage, supervisor_of(stage.loaded, latched="four starts in six hours", state="failed"))
     assert deploy(stage).exit_code == 0
-    assert keeping.asked("told") == [["resume"]]
+    assert keeping.asked("told") == [["resume", "--owner", run_owner()]]
 
 
 def test_without_one_nothing_is_different(stage: Stage, keeping: Keeping) -> None:
@@ -125,7 +126,7 @@ def test_force_stops_its_unit_for_the_time_of_the_verb(stage: Stage, keeping: Ke
         (SupervisorFacts(problem="sudo refused"), NoVerdictError, "sudo refused"),
         ("damaged", RefusedError, "no configuration that can be read"),
         ("another", RefusedError, "keeps site"),
-        ("elsewhere", RefusedError, "run@elsewhere holds"),
+        ("elsewhere", RefusedError, "run of ann@elsewhere holds"),
     ],
 )
 def test_what_is_not_clear_is_never_passed_over(
@@ -135,7 +136,7 @@ def test_what_is_not_clear_is_never_passed_over(
         "damaged": lambda: supervisor_of(stage.loaded, None),
         "another": lambda: _renamed(supervisor_of(stage.loaded)),
         "elsewhere": lambda: supervisor_of(
-            stage.loaded, hold={"owner": "run@elsewhere", "reason": "deploy", "left_s": 600.0}
+            stage.loaded, hold={"owner": "run of ann@elsewhere", "reason": "deploy", "left_s": 600.0}
         ),
     }
     supervised(stage, made[supervisor]() if isinstance(supervisor, str) else supervisor)
@@ -173,7 +174,45 @@ def test_a_persons_hold_that_would_end_too_early_is_made_longer_as_theirs(stage:
     assert words[words.index("--owner") + 1] == "ann@desk"
     assert words[words.index("--reason") + 1] == "new cable"
     assert float(words[words.index("--for-s") + 1]) > 3600
+    assert "--drain" in words
+    # It is there afterwards, and drains no more than its owner wanted.
+    (words,) = keeping.asked("told")
+    assert words[:5] == ["hold", "--reason", "new cable", "--owner", "ann@desk"]
+    assert float(words[words.index("--for-s") + 1]) > 3600
+    assert "--drain" not in words
+
+
+def test_a_persons_draining_hold_drains_during_and_after(stage: Stage, keeping: Keeping) -> None:
+    hold = {"owner": "ann@desk", "reason": "new cable", "left_s": 60.0, "drain": True}
+    supervised(stage, supervisor_of(stage.loaded, hold=hold))
+    deploy(stage)
+    (words,) = keeping.asked("held")
+    assert "--drain" in words
     assert keeping.asked("told") == []
+
+
+def test_a_long_hold_of_a_person_drains_for_the_time_of_the_start(stage: Stage, keeping: Keeping) -> None:
+    hold = {"owner": "ann@desk", "reason": "new cable", "left_s": 90_000.0}
+    supervised(stage, supervisor_of(stage.loaded, hold=hold))
+    deploy(stage)
+    (words,) = keeping.asked("held")
+    assert (words[words.index("--for-s") + 1], words[-1]) == ("90000", "--drain")
+    (words,) = keeping.asked("told")
+    assert 89_000 < float(words[words.index("--for-s") + 1]) <= 90_000
+    assert "--drain" not in words
+
+
+def test_another_user_of_this_machine_is_another_run(
+    stage: Stage, keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of a site is a user's own, so that run may be alive."""
+    monkeypatch.setattr("dspark_ops.supervise.control.words.getpass.getuser", lambda: "ann")
+    hold = {"owner": run_owner(), "reason": "deploy of r-1", "left_s": 900.0}
+    monkeypatch.setattr("dspark_ops.supervise.control.words.getpass.getuser", lambda: "ben")
+    supervised(stage, supervisor_of(stage.loaded, hold=hold))
+    with pytest.raises(RefusedError, match="run of ann@"):
+        deploy(stage)
+    assert stage.steps == []
 
 
 def test_a_hold_that_it_does_not_take_changes_nothing(stage: Stage, keeping: Keeping) -> None:
@@ -210,6 +249,65 @@ def test_what_serves_already_is_told_to_one_that_keeps_something_else(stage: Sta
     supervised(stage, supervisor_of(stage.loaded, kept(stage.loaded)))
     report = deploy(stage)
     assert (report.verdict, stage.steps) == ("unchanged", [])
+
+
+@pytest.fixture
+def answering(stage: Stage, keeping: Keeping) -> Stage:
+    """What the site says serves, and its record says so."""
+    assert deploy(stage).exit_code == 0
+    specs = render_pair(stage.loaded.site, stage.loaded.profile)
+    epoch = store.all_of("desk").releases[0].start.epoch
+    stage.observation = seen(
+        stage.loaded, head=rank_of(specs["head"], epoch), worker=rank_of(specs["worker"], epoch), canary=RIGHT
+    )
+    stage.steps.clear()
+    stage.plans.clear()
+    return stage
+
+
+def test_ensure_is_not_content_while_something_else_is_kept(answering: Stage, keeping: Keeping) -> None:
+    """It serves now, and the supervisor would end it at its next look."""
+    supervised(answering, supervisor_of(answering.loaded))
+    assert deploy(answering, ensure=True).exit_code == 0
+    assert answering.steps == ["held", "told"]
+    answering.steps.clear()
+    supervised(answering, supervisor_of(answering.loaded, kept(answering.loaded)))
+    assert deploy(answering, ensure=True).verdict == "unchanged"
+    supervised(answering, ABSENT)
+    assert deploy(answering, ensure=True).verdict == "unchanged"
+    assert answering.steps == []
+
+
+def test_check_says_whether_it_would_be_told(answering: Stage, keeping: Keeping) -> None:
+    supervised(answering, supervisor_of(answering.loaded))
+    assert "would be told" in deploy(answering, check=True).message
+    supervised(answering, supervisor_of(answering.loaded, kept(answering.loaded)))
+    assert "would be told" not in deploy(answering, check=True).message
+
+
+def test_what_is_kept_and_cannot_be_told_again_names_the_way_back(stage: Stage, served: Kept, keeping: Keeping) -> None:
+    """A deploy that failed: what the site file says is not what serves."""
+    supervised(stage, supervisor_of(served.loaded, kept(served.loaded)))
+    stage.ends = [DIED, READY]
+    keeping.fail = "told"
+    report = deploy(stage)
+    assert report.exit_code == 6
+    assert report.next_step == f"dspark-ops rollback {served.id}"
+
+
+def test_a_run_that_breaks_says_that_the_hold_stays(
+    stage: Stage, keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise KeyboardInterrupt  # a second one, in the middle of the way back
+
+    supervised(stage, supervisor_of(stage.loaded))
+    monkeypatch.setattr("dspark_ops.deploy.transaction.Transaction.run", broken)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(stage.loaded, verb="deploy", consent=stage.plans.append, progress=said.append, wishes=Wishes())
+    assert stage.steps == ["held"]
+    assert any("may stay held" in line and "supervise resume" in line for line in said)
 
 
 def test_check_takes_no_hold(stage: Stage, keeping: Keeping) -> None:

@@ -21,7 +21,7 @@ from dspark_ops.supervise.control.document import NOTHING
 from dspark_ops.supervise.control.words import person
 from dspark_ops.transport.base import Command, NodeReading, ProbeResult, RecordedRunner
 from dspark_ops.transport.readonly import PROGRAM, ReadOnlyViolationError, assert_read_only
-from tests.unit.supervise.control.conftest import head_reading, supervisor_of
+from tests.unit.supervise.control.conftest import SERVING, head_reading, supervisor_of
 
 HOLD = {"owner": "ann@desk", "reason": "new cable", "left_s": 3000.0, "drain": True}
 
@@ -92,6 +92,8 @@ def test_reading_it_only_reads() -> None:
         ({"state": "failed", "latched": "four starts"}, "serving", ExitCode.VERDICT_BAD),
         ({"state": "cooling"}, "stopped", ExitCode.OK),
         ({"state": "failed", "latched": "Xid 79"}, "stopped", ExitCode.VERDICT_BAD),
+        ({"step_age_s": 600.0}, "serving", ExitCode.NO_VERDICT),
+        ({"step_age_s": None}, "serving", ExitCode.NO_VERDICT),
     ],
 )
 def test_the_verdict_is_about_what_is_wanted(
@@ -104,13 +106,18 @@ def test_people_see_state_reason_hold_and_latch(loaded: LoadedSite) -> None:
     alerts = [{"key": "k", "text": "the management path to the worker is lost", "page": False}]
     more = {"latched": "four starts in six hours", "alerts": alerts, "waits_for": ["memory is back"]}
     seen = supervisor_of(loaded, hold=HOLD, **more)
-    text = "\n".join(status.lines_of(seen))
+    text = "\n".join(status.lines_of(seen, "desk"))
     for word in ("serving", "2 min", "the gate passed", "ann@desk", "new cable", "50 min", "four starts"):
         assert word in text
     assert "management path" in text
     assert "waits until memory is back" in text
-    assert "does not answer" in "\n".join(status.lines_of(supervisor_of(loaded, status=None)))
-    assert status.lines_of(supervisor.ABSENT) == []
+    mute = "\n".join(status.lines_of(supervisor_of(loaded, status=None), "desk"))
+    assert "does not answer" in mute
+    assert "supervise resume" in mute
+    assert status.lines_of(supervisor.ABSENT, "desk") == []
+    assert "looked 10 min ago" in "\n".join(status.lines_of(supervisor_of(loaded, step_age_s=600.0), "desk"))
+    (other,) = status.lines_of(supervisor_of(loaded), "lab")
+    assert "another site, 'desk'" in other
 
 
 def test_the_status_verb_has_its_own_words_whole(loaded: LoadedSite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,4 +227,15 @@ def test_resume_starts_a_unit_that_does_not_answer(
     replay(monkeypatch, head_reading(loaded, status=None))
     assert resume(loaded, []).verdict == "changed"
     assert asked.variables[0]["pair_supervisor_by_unit"] is True
-    assert asked.variables[0]["pair_supervisor_asks"] == []
+    assert asked.variables[0]["pair_supervisor_asks"] == [["resume"]]  # what it remembers of a hold ends too
+
+
+def test_nobody_is_told_of_another_sites_supervisor_as_of_ones_own(
+    loaded: LoadedSite, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = head_reading(loaded, None, {**SERVING, "site": "lab"})
+    replay(monkeypatch, other)
+    for verb in (status.supervisor_status, reading.explain, hold, lambda site: resume(site, [])):
+        with pytest.raises(RefusedError, match="keeps site 'lab'"):
+            verb(loaded)
+    assert asked.variables == []

@@ -11,7 +11,7 @@ import pytest
 from dspark_ops.deploy import looking, reach, stopping
 from dspark_ops.deploy.apply import Documents, StepFailedError
 from dspark_ops.deploy.spec import render_pair
-from dspark_ops.errors import RefusedError
+from dspark_ops.errors import NoVerdictError, RefusedError
 from dspark_ops.report.models import Report
 from dspark_ops.supervise.control.document import Adopted, adopt
 from dspark_ops.supervise.control.words import run_owner
@@ -86,6 +86,31 @@ def test_a_stop_that_fails_leaves_it_held(stage: Stage, keeping: Keeping, stop: 
     assert any("stays held" in line for line in report.left)
 
 
+def test_records_that_cannot_be_written_do_not_bring_the_pair_back(
+    stage: Stage, keeping: Keeping, stop: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise NoVerdictError("no space left on device")
+
+    running(stage)
+    supervised(stage, supervisor_of(stage.loaded, kept(stage)))
+    monkeypatch.setattr(stopping, "close_open", full)
+    with pytest.raises(NoVerdictError, match="no space left"):
+        stop()
+    assert stage.steps == ["held", "stop.yml", "told"]
+    assert keeping.told()["wanted"] == "stopped"
+
+
+def test_a_stop_that_it_was_not_told_of_is_stopped_again(
+    stage: Stage, keeping: Keeping, stop: Callable[..., Report]
+) -> None:
+    running(stage)
+    supervised(stage, supervisor_of(stage.loaded, kept(stage)))
+    keeping.fail = "told"
+    report = stop()
+    assert (report.exit_code, report.next_step) == (6, "dspark-ops stop")
+
+
 def test_check_holds_nothing(stage: Stage, keeping: Keeping, stop: Callable[..., Report]) -> None:
     running(stage)
     supervised(stage, supervisor_of(stage.loaded, kept(stage)))
@@ -99,6 +124,23 @@ def test_one_that_cannot_be_asked_refuses_a_stop(stage: Stage, keeping: Keeping,
     with pytest.raises(RefusedError, match="cannot be asked"):
         stop()
     assert stage.steps == []
+
+
+def test_a_hold_that_is_not_given_back_does_not_hide_why_it_ended(
+    stage: Stage, keeping: Keeping, evicting: Callable[[], Report]
+) -> None:
+    stage.outcome["evict"] = KeyboardInterrupt()
+    keeping.fail = "resumed"
+    with pytest.raises(KeyboardInterrupt):
+        evicting()
+
+
+def test_an_eviction_whose_hold_is_not_given_back_says_how_it_is(
+    stage: Stage, keeping: Keeping, evicting: Callable[[], Report]
+) -> None:
+    keeping.fail = "resumed"
+    report = evicting()
+    assert (report.exit_code, report.next_step) == (6, "dspark-ops supervise resume")
 
 
 @pytest.fixture

@@ -206,7 +206,9 @@ class World:
         if not self.up("head"):
             return
         self._canary()
-        if self.t - self.looked >= self.settings.probe_s or self.events or self.refusals or ended:
+        hurried = self.last is not None and machine.wants_looks(self.memory, self.last)
+        every_s = 1.0 if hurried or self.state == "starting" else self.settings.probe_s
+        if self.t - self.looked >= every_s or self.events or self.refusals or ended:
             self.look()
 
     def look(self) -> None:
@@ -233,8 +235,15 @@ class World:
             return
         self.log.append((self.t, action))
         takes = {"start_worker": 2, "start_head": 2, "collect_evidence": 4, "run_gate": 5, "remove_orphan": 1}
-        stops = self.settings.stop_grace_s if self.frozen else 3
+        stops = min(action.limit_s or 60.0, self._ends_in_s(action))
         self.pending[action.key] = Pending(action, self.t + takes.get(action.kind, stops))
+
+    def _ends_in_s(self, action: Action) -> float:
+        """How long a rank takes that is asked to end: one whose peer is dead waits for it, as one that is frozen."""
+        if not action.kind.startswith("stop_"):
+            return 3.0
+        peer = self.rank("worker" if action.role == "head" else "head")
+        return 12.0 if self.frozen or peer is None or peer.state != "running" else 3.0
 
     def _finish(self) -> bool:
         """Do what is due; whether something was. The daemon looks at once when an action of its ends."""
@@ -304,7 +313,8 @@ class World:
             self.kv = 0.0
 
     def _canary(self) -> None:
-        serving = self.memory.state in ("serving", "suspect", "draining")
+        held = self.last is not None and machine.wants_canary(self.memory, self.last)
+        serving = held or self.memory.state == "draining"
         if self.canary_sent is None:
             if serving and self.t >= self.canary_next:
                 self.canary_sent = self.t
