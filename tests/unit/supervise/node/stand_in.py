@@ -236,12 +236,24 @@ class Pair:
             places[index] = str(self.root / places[index])
         return [sys.executable, "-IS", str(self.root / "supervise.pyz"), *places, *verb]
 
-    def start(self, **environment: str) -> None:
-        """Start the daemon; its own words go to daemon.log."""
+    def start(self, *, stop_at: str = "", **environment: str) -> None:
+        """Start the daemon; its own words go to daemon.log. stop_at: see `stop_at`."""
+        self.stop_at(stop_at)
+        python, options, *words = self.words("run")
         with (self.root / "daemon.log").open("ab") as log:
             self._process = subprocess.Popen(
-                self.words("run"), env=self.environment | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [python, options, str(PROGRAMS / "stops_at.py"), *words],
+                env=self.environment | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
+
+    def stop_at(self, state: str) -> None:
+        """Let the daemon stand still as soon as this state is on disk, before anything is done about it; empty: never."""
+        path = self.root / "stop-at"
+        path.with_suffix(".new").write_text(state)
+        path.with_suffix(".new").replace(path)
 
     def mend(self) -> None:
         """Bring it back to serving, with a configuration of its own choosing, whatever a test left."""

@@ -9,11 +9,14 @@ from tests.unit.supervise.node.stand_in import Pair
 pytestmark = pytest.mark.timeout(600)
 
 
-def kill_in(pair: Pair, state: str) -> None:
-    """End the daemon as soon as the state is on disk, which is before anything is done about it, and start the next."""
+def kill_in(pair: Pair, state: str, then: str = "") -> None:
+    """End the daemon in this state, in which it was told to stand still or stays anyway, and start the next.
+
+    then: the state in which the next one is to stand still.
+    """
     pair.until(lambda: pair.saved().get("state") == state, f"state {state}")
     pair.kill()
-    pair.start()
+    pair.start(stop_at=then)
 
 
 def no_epoch_twice(pair: Pair) -> None:
@@ -29,19 +32,21 @@ def no_epoch_twice(pair: Pair) -> None:
 def test_killed_in_every_state_on_the_way_up_and_down(fresh_pair: Pair) -> None:
     pair = fresh_pair
     pair.configure(settings={"drain_s": 2.0})
-    pair.start()
-    for state in ("starting", "gate"):
-        kill_in(pair, state)
+    pair.start(stop_at="starting")
+    kill_in(pair, "starting", then="gate")
+    kill_in(pair, "gate")
     first = pair.until_serving()
     kill_in(pair, "serving")
     assert pair.until_serving() == first, "a daemon that comes back leaves a pair that serves alone"
+    pair.stop_at("stopping")
     pair.die("head")
-    kill_in(pair, "stopping")
+    kill_in(pair, "stopping", then="cooling")
     kill_in(pair, "cooling")
     second = pair.until_serving()
     assert second != first
+    pair.stop_at("suspect")
     pair.engine.mode = "errors"
-    kill_in(pair, "suspect")
+    kill_in(pair, "suspect", then="draining")
     pair.engine.mode = "dead"
     kill_in(pair, "draining")
     pair.until(lambda: pair.saved()["state"] in ("stopping", "cooling"), "going down")
