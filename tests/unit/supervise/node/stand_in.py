@@ -250,7 +250,7 @@ class Pair:
             )
 
     def stop_at(self, state: str) -> None:
-        """Let the daemon stand still as soon as this state is on disk, before anything is done about it; empty: never."""
+        """Let the daemon stand still as soon as this state is on disk, before anything follows; empty: never."""
         path = self.root / "stop-at"
         path.with_suffix(".new").write_text(state)
         path.with_suffix(".new").replace(path)
