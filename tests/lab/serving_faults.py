@@ -28,6 +28,8 @@ _HANGS = Expect(
     detect_goal_s=_WEDGE_S,
     serve_goal_s=_WEDGE_S + _SERVE_S,
 )
+#: The engine core does not wait for a worker beyond a limit of its own, and ends: that is a death.
+_WORKER_HANGS = replace(_HANGS, by=_HANGS.by | {"process"})
 _CALM = Expect("nothing")
 #: A node's Docker that was ended has forgotten what ran: what ran together cannot be told from its events.
 _RETURNS = Expect("returns", restarts=2, starts=3, serve_goal_s=_SERVE_S, events_whole=False)
@@ -62,7 +64,8 @@ def _stopped(name: str, *, client: bool = True) -> Fault:
     """A process that hangs; the pair's restart ends it, so there is nothing to put back."""
     role, pid = PROCESSES[name]
     when = "" if client else " while idle"
-    return Fault(f"SIGSTOP {name}{when}", _HANGS, on(role, f"kill -STOP {pid}"), limit_s=900.0, client=client)
+    expect = _HANGS if name == "engine core" else _WORKER_HANGS
+    return Fault(f"SIGSTOP {name}{when}", expect, on(role, f"kill -STOP {pid}"), limit_s=900.0, client=client)
 
 
 def _link(role: str, ports: tuple[str, ...], name: str, *, hold_s: float, expect: Expect) -> Fault:
