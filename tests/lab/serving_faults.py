@@ -21,7 +21,13 @@ PLACE = "/run/serving-faults"
 _DEATH_S, _SERVE_S = 10.0, 120.0
 #: A wedge: the window of 180 s, its confirmation of 60 s, one canary of 60 s.
 _WEDGE_S = 300.0
-_DIED = Expect("restart", frozenset({"process", "engine"}), detect_goal_s=_DEATH_S, serve_goal_s=_SERVE_S)
+_DIED = Expect(
+    "restart",
+    frozenset({"process", "engine"}),
+    detect_goal_s=_DEATH_S,
+    serve_goal_s=_SERVE_S,
+    beyond_load_goal_s=15.0,
+)
 _HANGS = Expect(
     "restart",
     frozenset({"counters", "canary", "api", "node"}),

@@ -8,8 +8,8 @@ from statistics import median
 
 from tests.lab.serving_timeline import Expect, Measured
 
-_HEAD = ("fault", "expected", "as expected", "p <=", "detected by", "detect s", "serve s", "outage s", "lost", "cloud",
-         "wrong", "false actions")  # fmt: skip
+_HEAD = ("fault", "expected", "as expected", "p <=", "detected by", "detect s", "serve s", "beyond load s", "outage s",
+         "lost", "cloud", "wrong", "false actions")  # fmt: skip
 _CONFIDENCE = 0.95
 
 
@@ -68,6 +68,7 @@ def line_of(name: str, expect: Expect, trials: Sequence[Measured]) -> tuple[str,
         by,
         spread([trial.detect_s for trial in trials], expect.detect_goal_s, count),
         spread([trial.serve_s for trial in trials], expect.serve_goal_s, count),
+        spread([trial.beyond_load_s for trial in trials], expect.beyond_load_goal_s, count),
         spread([trial.outage_s for trial in trials], None, count),
         str(sum(trial.lost for trial in trials)),
         str(sum(trial.cloud for trial in trials)),

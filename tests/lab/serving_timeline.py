@@ -77,6 +77,7 @@ class Expect:
     alerts: frozenset[str] = frozenset()
     detect_goal_s: float | None = None
     serve_goal_s: float | None = None
+    beyond_load_goal_s: float | None = None
     restarts: int = 1
     starts: int = 1
     events_whole: bool = True
@@ -106,8 +107,9 @@ class Seen:
 class Measured:
     """The figures of one trial. serve_s: from the fault, or from its end where nothing can serve before that.
 
-    outage_s: from the last right answer before the first that failed to the next right one. problems: empty when
-    everything was as expected.
+    beyond_load_s: what of serve_s is not the load of the engine that serves then, which counts from the start of the
+    head's rank until the start is up. outage_s: from the last right answer before the first that failed to the next
+    right one. problems: empty when everything was as expected.
     """
 
     detected_by: str | None
@@ -120,6 +122,7 @@ class Measured:
     wrong: int
     false_actions: int
     problems: tuple[str, ...] = field(default=())
+    beyond_load_s: float | None = None
 
 
 def read_journal(entries: Iterable[Mapping[str, Any]]) -> tuple[tuple[Change, ...], tuple[Alert, ...]]:
@@ -188,6 +191,7 @@ def measure(expect: Expect, seen: Seen) -> Measured:
     detected_at, detected_by = _detected(expect, seen, verdicts)
     since = seen.reverted if expect.kind in ("waits", "returns", "latches") else seen.injected
     served = [change.at for change in seen.changes if change.target == "serving" and change.at >= (since or math.inf)]
+    load = _load_s(seen, served[0] if served else None)
     asks = [ask for ask in seen.asks if ask.ended >= seen.injected]
     count = {verdict: sum(ask.verdict == verdict for ask in asks) for verdict in ("right", "lost", "cloud", "wrong")}
     allowed = 0 if expect.kind == "nothing" else expect.restarts
@@ -209,7 +213,16 @@ def measure(expect: Expect, seen: Seen) -> Measured:
         wrong=count["wrong"],
         false_actions=false_actions,
         problems=tuple(problems),
+        beyond_load_s=served[0] - since - load if served and since is not None and load is not None else None,
     )
+
+
+def _load_s(seen: Seen, served: float | None) -> float | None:
+    """How long the engine that served at this moment took to load; None: it was not seen."""
+    up = [change.at for change in seen.changes if change.target == "gate" and change.at <= (served or -math.inf)]
+    starts = [event.at for event in seen.events if event.node == "head" and event.action == "start"]
+    begun = [moment for moment in starts if up and moment < up[-1]]
+    return up[-1] - begun[-1] if begun else None
 
 
 def _detected(expect: Expect, seen: Seen, verdicts: Sequence[Change]) -> tuple[float | None, str | None]:
@@ -251,6 +264,7 @@ def _not_as_expected(expect: Expect, seen: Seen, detected_by: str | None) -> lis
 
 def document(row: str, number: int, expect: Expect, seen: Seen, measured: Measured) -> dict[str, Any]:
     """One line of evidence: everything that was seen, and what was made of it."""
-    goals = {"detect_s": expect.detect_goal_s, "serve_s": expect.serve_goal_s}
+    goals = {"detect_s": expect.detect_goal_s, "serve_s": expect.serve_goal_s,
+             "beyond_load_s": expect.beyond_load_goal_s}  # fmt: skip
     made = {"expected": expect.kind, "goals": goals, "measured": asdict(measured), "seen": asdict(seen)}
     return {"schema": SCHEMA, "row": row, "trial": number, **made}

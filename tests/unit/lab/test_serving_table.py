@@ -39,7 +39,7 @@ def test_a_row_counts_over_its_trials_and_every_problem_is_told() -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == [
         "kill", "restart", "1/2", "97 %", "process 1, canary 1", "7.5 (12.0) OVER 10", "50.0 (50.0) 1/2",
-        "51.5 (51.5) 1/2", "7", "1", "1", "1",
+        "-", "51.5 (51.5) 1/2", "7", "1", "1", "1",
     ]  # fmt: skip
     assert "- kill, trial 2: it hung" in text
     assert "- loss: not run: no netem here" in text

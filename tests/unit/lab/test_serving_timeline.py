@@ -66,8 +66,15 @@ RESTART = Seen(
 def test_a_restart_is_measured_from_the_fault() -> None:
     found = measure(DIED, RESTART)
     assert (found.detected_by, found.detect_s, found.serve_s, found.outage_s) == ("process", 3.0, 50.0, 51.5)
+    assert found.beyond_load_s == 50.0 - (140 - 113)
     assert (found.right, found.lost, found.wrong, found.cloud, found.false_actions) == (2, 2, 0, 0, 0)
     assert found.problems == ()
+
+
+def test_a_load_that_was_not_seen_is_not_known() -> None:
+    assert measure(DIED, replace(RESTART, events=())).beyond_load_s is None
+    before = tuple(change for change in RESTART.changes if change.target != "gate")
+    assert measure(DIED, replace(RESTART, changes=before)).beyond_load_s is None
 
 
 def test_a_second_restart_is_a_false_action() -> None:
@@ -220,6 +227,6 @@ def test_docker_events_of_others_are_left_out() -> None:
 def test_a_line_of_evidence_is_json_with_all_that_was_seen() -> None:
     line = json.loads(json.dumps(document("kill", 3, DIED, RESTART, measure(DIED, RESTART))))
     assert (line["schema"], line["row"], line["trial"]) == ("dspark-ops/serving-matrix/v1", "kill", 3)
-    assert line["goals"] == {"detect_s": 10.0, "serve_s": None}
+    assert line["goals"] == {"detect_s": 10.0, "serve_s": None, "beyond_load_s": None}
     assert line["measured"]["detect_s"] == 3.0
     assert len(line["seen"]["asks"]) == 5
