@@ -114,6 +114,10 @@ HOLD
 systemd-run --quiet --collect --unit=serving-port -- python3 {PLACE}/port.py
 sleep 2; systemctl is-active --quiet serving-port"""
 
+#: A claim of 1 TB; the node's look-alike is to show it, and the daemon to have looked since.
+_TAKE_MEMORY = """echo 1000000 > /run/dspark-lab/claims/1
+timeout 60 sh -c 'until grep -q "MemAvailable: *0 kB" /proc/meminfo; do sleep 0.2; done'; sleep 10"""
+
 _BAD_COMMAND = f"""mkdir -p {PLACE}; cp -a {CONFIG} {PLACE}/config.kept
 python3 - <<'EDIT'
 import json
@@ -304,7 +308,7 @@ ALL: tuple[Fault, ...] = (
     Fault(
         "somebody has the memory",
         Expect("waits", serve_goal_s=_SERVE_S),
-        _down_and("echo 1000000 > /run/dspark-lab/claims/1; sleep 1.5"),
+        _down_and(_TAKE_MEMORY),
         on("head", "rm -f /run/dspark-lab/claims/1"),
         told="GiB are available on head",
     ),
