@@ -18,7 +18,7 @@ from tests.lab.serving_bench import Fault, NotHereError, ServingBench, run_trial
 from tests.lab.serving_faults import ALL, BY_NAME, PROCESSES
 from tests.lab.serving_timeline import Measured, document
 
-pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 KILLS = int(os.environ.get("DSPARK_SOAK_KILLS", "50"))
 
