@@ -146,8 +146,14 @@ def enabled() -> bool:
     return run("systemctl", "is-enabled", "--quiet", UNIT)[0] == 0
 
 
+def active() -> bool:
+    """Whether systemd has the unit for started: only then it follows what restarts or reloads nftables."""
+    return run("systemctl", "is-active", "--quiet", UNIT)[0] == 0
+
+
 def enable(wanted: bool) -> None:
-    rc, _, err = run("systemctl", "enable" if wanted else "disable", UNIT)
+    """Have the rules loaded at boot and whenever nftables starts anew, or not. To stop the unit unloads nothing."""
+    rc, _, err = run("systemctl", "enable" if wanted else "disable", "--now", UNIT)
     if rc != 0 and wanted:
         raise NftError(f"{UNIT} cannot be enabled: {err}")
 
