@@ -151,9 +151,9 @@ def active() -> bool:
     return run("systemctl", "is-active", "--quiet", UNIT)[0] == 0
 
 
-def enable(wanted: bool) -> None:
-    """Have the rules loaded at boot and whenever nftables starts anew, or not. To stop the unit unloads nothing."""
-    rc, _, err = run("systemctl", "enable" if wanted else "disable", "--now", UNIT)
+def enable(wanted: bool, *, now: bool = True) -> None:
+    """Have the rules loaded at boot, or not. now: whenever nftables starts anew too. To stop the unit unloads nothing."""
+    rc, _, err = run("systemctl", "enable" if wanted else "disable", *(["--now"] if now else []), UNIT)
     if rc != 0 and wanted:
         raise NftError(f"{UNIT} cannot be enabled: {err}")
 
@@ -229,7 +229,8 @@ def revert(why: str, token: str | None, *, rules_path: Path = RULES, journal: Pa
             errors.append(str(error))
         if not was["enabled"]:
             try:
-                enable(False)
+                # At boot this is the unit itself: to stop it would end the revert before it is written down.
+                enable(False, now=why != "boot")
             except NftError as error:
                 errors.append(str(error))
         entry["state"] = "revert-incomplete" if errors else "reverted"

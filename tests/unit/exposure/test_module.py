@@ -138,6 +138,7 @@ def test_a_boot_before_the_confirmation_counts_as_no_and_one_after_it_loads(step
     _, loaded, live = steps(("present", {"rules": RULES}), ("load", {}), ("live", {}))
     assert loaded["message"] == "no rules of ours"
     assert live is None
+    assert "disable --now" not in calls(tmp_path), "the unit would stop itself before the revert is written down"
     *_, loaded, live = steps(
         ("present", {"rules": RULES}), ("confirmed", {"rules": RULES}), ("flush", {}), ("load", {}), ("live", {})
     )
