@@ -152,7 +152,7 @@ def active() -> bool:
 
 
 def enable(wanted: bool, *, now: bool = True) -> None:
-    """Have the rules loaded at boot, or not. now: whenever nftables starts anew too. To stop the unit unloads nothing."""
+    """Have the rules loaded at boot, or not. now: and when nftables starts anew. To stop the unit unloads nothing."""
     rc, _, err = run("systemctl", "enable" if wanted else "disable", *(["--now"] if now else []), UNIT)
     if rc != 0 and wanted:
         raise NftError(f"{UNIT} cannot be enabled: {err}")
