@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.operator_cli import Operator
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
 NOWHERE = 'exposure.management_sources=["203.0.113.0/24"]'
 #: What the lab's nodes have open beside SSH is the test's own.
 PORT = 41234
@@ -75,7 +75,6 @@ def test_applied_audited_applied_again_and_removed(listening: Operator) -> None:
     assert listening.run("exposure remove", "--yes", "--json").document()["changes"] == []
 
 
-@pytest.mark.soak
 def test_rules_that_shut_this_host_out_are_refused(listening: Operator) -> None:
     done = listening.run("exposure apply", "--yes", "--set", NOWHERE)
     assert done.rc == 4, done
@@ -83,7 +82,6 @@ def test_rules_that_shut_this_host_out_are_refused(listening: Operator) -> None:
     assert (table(listening, "head"), table(listening, "worker")) == ("", "")
 
 
-@pytest.mark.soak
 def test_a_lock_out_by_consent_undoes_itself(listening: Operator) -> None:
     began = time.monotonic()
     done = listening.run(
@@ -94,7 +92,6 @@ def test_a_lock_out_by_consent_undoes_itself(listening: Operator) -> None:
     assert (table(listening, "head"), table(listening, "worker")) == ("", "")
 
 
-@pytest.mark.soak
 def test_a_killed_control_host_leaves_both_nodes_as_they_were(listening: Operator) -> None:
     assert listening.kill_at("exposure apply", "prove ...", "--yes", "--revert-after", "90")
     assert "tcp dport 22" in table(listening, "head") + table(listening, "worker"), "it was in force"
@@ -104,7 +101,6 @@ def test_a_killed_control_host_leaves_both_nodes_as_they_were(listening: Operato
         time.sleep(2)
 
 
-@pytest.mark.soak
 def test_a_reboot_keeps_the_rules(listening: Operator) -> None:
     """The unit alone brings them back, as at a boot: the table is gone and the unit is started."""
     assert listening.run("exposure apply", "--yes").rc == 0

@@ -10,7 +10,7 @@ import pytest
 from tests.lab.conftest import HEAD, WORKER, RehearsalPair
 from tests.lab.operator_cli import Operator
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
 
 _LEFT = r"""
 sudo ls -d /etc/dspark/supervise* /usr/local/lib/dspark/supervise.pyz /var/lib/dspark/supervise 2>/dev/null
@@ -47,7 +47,6 @@ def test_a_second_installation_changes_nothing(supervised: Operator) -> None:
     assert (done.rc, done.document()["verdict"], done.document()["changes"]) == (0, "unchanged", []), done
 
 
-@pytest.mark.soak
 def test_it_keeps_what_a_deploy_brings_and_holds_meanwhile(supervised: Operator) -> None:
     done = supervised.run("deploy", "--yes", "--json", "--set", "serve.max_num_seqs=2")
     assert done.rc == 0, done
@@ -58,7 +57,6 @@ def test_it_keeps_what_a_deploy_brings_and_holds_meanwhile(supervised: Operator)
     assert after["release"] in str(done.document()["message"])
 
 
-@pytest.mark.soak
 def test_the_hold_of_a_killed_deploy_is_taken_over_by_the_next(supervised: Operator) -> None:
     assert supervised.kill_at("deploy", "settle: done", "--yes")
     held = told(supervised)["supervisor"]["hold"]
@@ -69,7 +67,6 @@ def test_the_hold_of_a_killed_deploy_is_taken_over_by_the_next(supervised: Opera
     assert told(supervised)["supervisor"]["hold"] is None
 
 
-@pytest.mark.soak
 def test_a_stopped_pair_stays_down(supervised: Operator, pair: RehearsalPair) -> None:
     assert supervised.run("stop", "--yes").rc == 0
     pair.run(HEAD, "sleep 12")  # two of its looks and more
@@ -79,7 +76,6 @@ def test_a_stopped_pair_stays_down(supervised: Operator, pair: RehearsalPair) ->
     assert supervised.run("start", "--yes").rc == 0
 
 
-@pytest.mark.soak
 def test_one_that_cannot_be_asked_is_no_absent_one(supervised: Operator, pair: RehearsalPair) -> None:
     pair.run(HEAD, "sudo systemctl stop dspark-supervisor")
     for verb in ("deploy", "stop"):
