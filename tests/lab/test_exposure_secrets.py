@@ -27,7 +27,7 @@ from dspark_ops.supervise import zipapp
 from dspark_ops.supervise.node.evidence import unpack
 from tests.lab.operator_cli import HOSTS, Operator
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
 #: Begins every key that is planted, and the decoy that shows that the watching of processes sees what passes by.
 MARK = "planted-"
 # Writes down every argument list in which the mark is seen, as often as it can look, until it is stopped.
@@ -307,7 +307,6 @@ def test_twenty_planted_keys_are_seen_nowhere(operator: Operator, planted: dict[
     assert all(len(text) > 50 for text in shown.values()), {where: len(text) for where, text in shown.items()}
 
 
-@pytest.mark.soak
 def test_a_key_that_leaks_is_seen(operator: Operator, planted: dict[str, str], tmp_path: Path) -> None:
     """One key each on a command line, in the journal and in a container: the looking above finds all of them."""
     argument, logged, inspected = (planted[f"environment{index}"] for index in range(3))
