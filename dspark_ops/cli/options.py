@@ -47,7 +47,11 @@ EvictOption = Annotated[
 ]
 ForceHoldOption = Annotated[
     bool,
-    typer.Option("--force-hold", help="Stop the unit of a supervisor that does not answer, for the time of this verb."),
+    typer.Option(
+        "--force-hold",
+        help="Stop the unit of a supervisor that does not answer, for the time of this verb. What it waits for "
+        "a person with lasts: `supervise resume`.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from dspark_ops.doctor.run import Request
 from dspark_ops.evidence import bundle, control, logs
 from dspark_ops.evidence.documents import redact_document
 from dspark_ops.evidence.redaction import Redactor
+from dspark_ops.evidence.supervisor_kept import read_kept
 from dspark_ops.exitcodes import ExitCode
 from dspark_ops.facts.rank import RANK_CONTAINER, rank_known
 from dspark_ops.report.models import Report
@@ -36,6 +37,7 @@ doctor.txt, doctor.json   what the doctor said
 recording/                what both nodes answered; judge it again with: dspark-ops doctor --simulate recording
 incident.txt              the first cause of what went wrong, where it could be told
 head/, worker/            the ends of the logs: the rank's, the kernel's, the system's warnings
+supervisor/               where there is one: its state, its journal, the evidence of its last incident
 control/                  site file, last reports, unfinished run, releases
 """
 
@@ -77,9 +79,9 @@ def evidence(request: EvidenceRequest, *, progress: Progress = lambda _: None) -
     progress("reading and judging both nodes")
     found = _look(request)
     progress("reading the ends of the logs")
-    ends = read_logs(request, found)
+    ends, kept = read_logs(request, found)
     progress("taking out what is secret")
-    files, manifest = collect(request, found, ends)
+    files, manifest = collect(request, found, ends, kept)
     stamp = found.recorded_at.strftime("%Y%m%dT%H%M%SZ")
     folder = f"dspark-evidence-{found.loaded.site.name}-{stamp}"
     path = request.output or Path(f"{folder}.tar.gz")
@@ -89,19 +91,25 @@ def evidence(request: EvidenceRequest, *, progress: Progress = lambda _: None) -
     return Packed(path, len(content), bundle.read_manifest(content), ExitCode.OK if reached else ExitCode.NO_VERDICT)
 
 
-def read_logs(request: EvidenceRequest, found: Recorded) -> dict[tuple[Role, str], logs.LogEnd]:
-    """The ends of the logs of the nodes that were reached."""
+def read_logs(
+    request: EvidenceRequest, found: Recorded
+) -> tuple[dict[tuple[Role, str], logs.LogEnd], tuple[dict[str, str], list[str]]]:
+    """Of the nodes that were reached: the ends of the logs; what the supervisor keeps, and what of it is missing."""
     runners = _runners(request, found)
     try:
         reachable = {role: runner for role, runner in runners.items() if found.readings[role].reachable}
-        return logs.read_ends(reachable, _containers(found))
+        kept: tuple[dict[str, str], list[str]] = read_kept(reachable["head"]) if "head" in reachable else ({}, [])
+        return logs.read_ends(reachable, _containers(found)), kept
     finally:
         for runner in runners.values():
             runner.close()
 
 
 def collect(
-    request: EvidenceRequest, found: Recorded, ends: Mapping[tuple[Role, str], logs.LogEnd]
+    request: EvidenceRequest,
+    found: Recorded,
+    ends: Mapping[tuple[Role, str], logs.LogEnd],
+    kept_by_supervisor: tuple[Mapping[str, str], Sequence[str]],
 ) -> tuple[dict[str, bytes], bundle.Manifest]:
     """The files of the archive without secrets, and its manifest. Pure, but for what the control host has kept."""
     site = found.loaded.site
@@ -109,8 +117,9 @@ def collect(
     missing = [
         f"{role}: not reached: {found.readings[role].error}" for role in ROLES if not found.readings[role].reachable
     ]
-    missing += [*_without_log(found), *logs.problems_of(ends)]
+    missing += [*_without_log(found), *logs.problems_of(ends), *kept_by_supervisor[1]]
     texts: dict[str, str] = {f"{role}/{name}": end.text for (role, name), end in ends.items() if end.text}
+    texts |= kept_by_supervisor[0]
     if request.foreign is None:
         text, problem = control.site_text(found.loaded.path)
         texts |= {"control/site.yml": text} if text is not None else {}

@@ -13,11 +13,13 @@ from dspark_ops.transport.base import Files, Http, NodeReading, Probe
 
 UNIT_FILE: Final = "/etc/systemd/system/dspark-supervisor.service"
 CONFIG: Final = "/etc/dspark/supervise.json"
+STATE: Final = "/var/lib/dspark/supervise/state.json"
 STATUS_URL: Final = "http://127.0.0.1:8017/status"
 SCHEMA: Final = "dspark-ops/supervise/v1"
 
 PROBES: tuple[Probe, ...] = (
     Files("supervise.files", (UNIT_FILE, CONFIG), max_bytes=1 << 20, root=True),
+    Files("supervise.ran", (STATE,), max_bytes=64, root=True),
     Http("supervise.status", STATUS_URL, timeout_s=3.0),
 )
 
@@ -35,7 +37,8 @@ class SupervisorFacts(Fact):
     """What the head tells of it.
 
     installed: whether its unit is there; None when that could not be read. answers: whether its status port gave our
-    document; problem: why not. step_age_s: seconds since its loop last went round; None when it has not yet, so that
+    document; problem: why not. ran: whether it has ever run; not after an installation that was cut off before that.
+    step_age_s: seconds since its loop last went round; None when it has not yet, so that
     the rest is from before its start. site, state, since_s (seconds in it), reason, epoch, release, wanted: its
     own words.
     config: its configuration as text, which may hold the environment of the ranks: never shown, never kept.
@@ -43,6 +46,7 @@ class SupervisorFacts(Fact):
 
     installed: bool | None = None
     answers: bool = False
+    ran: bool | None = None
     problem: str | None = None
     site: str | None = None
     step_age_s: float | None = None
@@ -73,12 +77,15 @@ def read_supervisor(reading: NodeReading) -> SupervisorFacts:
     config = files.files.get(CONFIG)
     status = reading.get("supervise.status")
     document = _document(status.text())
+    kept = reading.get("supervise.ran").files
+    ran = None if kept is None else STATE in kept
     if document is None:
         said = status.error or (f"HTTP {status.rc}" if not status.ok else "an answer that is not its status")
-        return SupervisorFacts(installed=True, problem=f"{STATUS_URL} on the head: {said}", config=config)
+        return SupervisorFacts(installed=True, ran=ran, problem=f"{STATUS_URL} on the head: {said}", config=config)
     return SupervisorFacts(
         installed=True,
         answers=True,
+        ran=ran,
         config=config,
         site=_text(document.get("site")),
         step_age_s=_number(document.get("step_age_s")),

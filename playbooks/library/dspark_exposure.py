@@ -174,7 +174,7 @@ class Change:
             if "No such file or directory" not in str(error) or not self.module.check_mode:
                 self.fail(f"{error} [exposure.rules_invalid]")
             found.append(f"table {node.FAMILY} {node.TABLE}")
-        if not node.enabled():
+        if not (node.enabled() and node.active()):
             found.append(f"{node.UNIT} at boot")
         return found
 
@@ -261,7 +261,7 @@ def absent(change: Change) -> None:
             change.fail(f"{error} [exposure.unreadable]")
     if node.read(change.path) is not None:
         present_now.append(str(change.path))
-    if node.enabled():
+    if node.enabled() or node.active():
         present_now.append(f"{node.UNIT} at boot")
     if node.entry_of(change.journal) is not None:
         present_now.append(str(change.journal))

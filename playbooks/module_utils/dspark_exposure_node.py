@@ -146,8 +146,14 @@ def enabled() -> bool:
     return run("systemctl", "is-enabled", "--quiet", UNIT)[0] == 0
 
 
-def enable(wanted: bool) -> None:
-    rc, _, err = run("systemctl", "enable" if wanted else "disable", UNIT)
+def active() -> bool:
+    """Whether systemd has the unit for started: only then it follows what restarts or reloads nftables."""
+    return run("systemctl", "is-active", "--quiet", UNIT)[0] == 0
+
+
+def enable(wanted: bool, *, now: bool = True) -> None:
+    """Have the rules loaded at boot, or not. now: and when nftables starts anew. To stop the unit unloads nothing."""
+    rc, _, err = run("systemctl", "enable" if wanted else "disable", *(["--now"] if now else []), UNIT)
     if rc != 0 and wanted:
         raise NftError(f"{UNIT} cannot be enabled: {err}")
 
@@ -223,7 +229,8 @@ def revert(why: str, token: str | None, *, rules_path: Path = RULES, journal: Pa
             errors.append(str(error))
         if not was["enabled"]:
             try:
-                enable(False)
+                # At boot this is the unit itself: to stop it would end the revert before it is written down.
+                enable(False, now=why != "boot")
             except NftError as error:
                 errors.append(str(error))
         entry["state"] = "revert-incomplete" if errors else "reverted"

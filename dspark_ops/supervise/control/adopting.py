@@ -34,7 +34,7 @@ from dspark_ops.supervise.zipapp import build, digest
 
 @dataclass(frozen=True)
 class Installing:
-    """What an installation is given. before: whether there is one already."""
+    """What an installation is given. before: whether there is one already, which has run."""
 
     adopted: Adopted
     door: Door
@@ -62,7 +62,7 @@ def wish_of(loaded: LoadedSite, seen: Observation, door: Door) -> Installing:
         door=door,
         program=_program(),
         config=render(_under(loaded, adopted), adopted, door, total_gib_of(seen.pair)),
-        before=bool(supervisor.installed),
+        before=bool(supervisor.installed) and supervisor.ran is not False,
     )
 
 

@@ -143,7 +143,7 @@ def play(
 def why_failed(result: PlayResult) -> str:
     """The tasks that failed, in their own words."""
     if result.failures:
-        return "; ".join(f"{failure.node}: {failure.task}: {failure.message}" for failure in result.failures)
+        return "; ".join(f"{failure.node or 'pair'}: {failure.task}: {failure.message}" for failure in result.failures)
     if result.unreachable:
         return f"{' and '.join(result.unreachable)} could not be reached any more"
     return f"ansible-playbook ended with {result.rc}; its log: {result.log}"

@@ -28,6 +28,8 @@ PLAYBOOK = "supervise.yml"
 _KIB_PER_GIB = 1 << 20
 #: What evictions, an image's load and the way back may take beside the starts themselves.
 _BESIDE_S = 3600.0
+#: Of one that could not be asked, so that nobody knows what it waits for.
+_REMEMBERED = "a hold that it remembers lasts, and a latch for harm: `dspark-ops supervise resume` ends them"
 
 
 def total_gib_of(pair: PairFacts) -> dict[Role, float | None]:
@@ -69,7 +71,10 @@ class Keeper:
     def lines(self) -> list[str]:
         """What a plan says of it."""
         if self.by_unit:
-            return ["  stop  the supervisor's unit on the head, which does not answer; it is started again at the end"]
+            return [
+                "  stop  the supervisor's unit on the head, which does not answer; it is started again at the end",
+                f"        {_REMEMBERED}",
+            ]
         held = self.others_hold
         who = f"; it stays held by {held.owner}: {held.reason}" if held is not None else ""
         return [f"  hold  the supervisor on the head ({self.seen.state}), tell it afterwards what to keep{who}"]
@@ -168,14 +173,15 @@ class Keeper:
             asks = self._at_the_end(give_back_words(run_owner()))
             if asks or self.by_unit:
                 self._play("resumed", pair_supervisor_asks=asks)
-            return "as it was"
+            return f"as it was; {_REMEMBERED}" if self.by_unit else "as it was"
         document = render(left.loaded or self.loaded, left.adopted, self.told.door, self.total_gib)
         # Its hold and no more: a spent budget ends by itself when a proven start runs, and a fatal line in the kernel's
         # log is for a person to resume.
         asks = self._at_the_end(give_back_words(run_owner()))
         self._play("told", pair_supervisor_config=document, pair_supervisor_asks=asks)
         held = self.others_hold
-        return f"it keeps {left.adopted.words()}" + (f"; still held by {held.owner}" if held is not None else "")
+        told = f"it keeps {left.adopted.words()}" + (f"; still held by {held.owner}" if held is not None else "")
+        return f"{told}; {_REMEMBERED}" if self.by_unit else told
 
     def _play(self, state: str, **variables: Any) -> PlayResult:
         result = run_playbook(
@@ -278,7 +284,8 @@ def keeper_of(
         raise RefusedError(
             f"a supervisor is installed on the head and cannot be asked: {seen.problem}; it might act at any moment, "
             "so nothing was changed",
-            hint="`systemctl status dspark-supervisor` there; `--force-hold` stops its unit for the time of the verb, "
+            hint="`systemctl status dspark-supervisor` there; `--force-hold` stops its unit for the time of the verb "
+            "(what it waits for a person with, it still does afterwards: `dspark-ops supervise resume`), "
             "`dspark-ops supervise install` finishes one that was cut off, `dspark-ops supervise remove` takes it away",
         )
     refuse_other_run(seen)

@@ -191,8 +191,8 @@ class Memory:
     seed: random, made once; epochs and jitter follow from it. seen: the last look; its boot tells a reboot. unsure: set
     after a boot with a clock that was not synchronised: by how much time passed while the head was off is corrected
     once it is. started: roles of the present epoch that were seen running. failures: incidents since the pair served
-    well for long, which is what the backoff goes by. latched: why it is failed; latched_for: of which kind, None in a
-    state of before it was kept. restarts: starts by cause. harm: why nothing is restarted any more, with the pair
+    well for long, which is what the backoff goes by. latched: why it is failed; latched_for: of which kind, None
+    while it is not. restarts: starts by cause. harm: why nothing is restarted any more, with the pair
     perhaps still serving. acknowledged: keys of fatal lines that a person has seen. evidence_id: what is collected, or
     was last. waits_for: why nothing is done.
     """

@@ -19,6 +19,7 @@ from dspark_ops.supervise.node.rules import rules
 LOOK_TIMEOUT_S = 8.0
 _CREATE_TIMEOUT_S = 60.0
 _REMOVAL_WAIT_S = 30.0
+_TAKEN_PAUSE_S = 0.5
 
 
 class ContainerError(Exception):
@@ -87,7 +88,8 @@ def start(spec: dict[str, Any]) -> str:
     """Make the container of this spec run, and say what was done. Called again, it finishes what was begun.
 
     What is ours and of another epoch is removed first. A container of this very epoch that has ended is left: an epoch
-    is started once.
+    is started once. The same request may be under way already, where the connection that brought it broke: the name can
+    be taken only once, and what the other one makes is waited for.
 
     Raises:
         ContainerError: it could not be started, or something of our name is not ours.
@@ -95,29 +97,52 @@ def start(spec: dict[str, Any]) -> str:
     problems = rules.spec_problems(spec)
     if problems or spec["name"] != RANK_CONTAINER:
         raise ContainerError("; ".join(problems) or f"the spec's name is {spec['name']!r}, expected {RANK_CONTAINER!r}")
-    raw = _inspect()
-    done = []
-    if raw is not None:
-        found = rules.parse_inspect(raw)
-        _refuse_foreign(found.site, spec["labels"][f"{LABEL}site"])
-        differs = rules.differences(found, spec)
-        if not differs and found.running:
-            return "it runs already"
-        if not differs and found.state in ("exited", "dead"):
-            raise ContainerError(f"the rank of this epoch has ended already, with exit code {found.exit_code}")
-        if differs:
-            remove(found.site or "")
-            done.append(f"removed another ({'; '.join(differs)})")
-            raw = None
-    if raw is None:
-        _must(f"creating {RANK_CONTAINER}", rules.create_arguments(spec), _CREATE_TIMEOUT_S)
-        done.append("created")
+    done: list[str] = []
+    deadline = time.monotonic() + _CREATE_TIMEOUT_S
+    while (runs := _runs_or_made(spec, done)) is None:
+        if time.monotonic() > deadline:
+            raise ContainerError(f"the name {RANK_CONTAINER} is taken for {_CREATE_TIMEOUT_S:g} s and nobody has it")
+        time.sleep(_TAKEN_PAUSE_S)
+    if runs:
+        return "it runs already"
     started = _docker(["start", RANK_CONTAINER], _CREATE_TIMEOUT_S)
     if not started.ok:
         with suppress(ContainerError):
             remove(spec["labels"][f"{LABEL}site"])
         raise ContainerError(f"starting {RANK_CONTAINER} failed and it was removed again: {started.said()}")
     return " and ".join([*done, "started"])
+
+
+def _runs_or_made(spec: dict[str, Any], done: list[str]) -> bool | None:
+    """Whether the container of this spec runs; where not, it is there now. None: its name is taken, look again.
+
+    done: what was done is added. Raises: ContainerError.
+    """
+    raw = _inspect()
+    if raw is not None:
+        found = rules.parse_inspect(raw)
+        _refuse_foreign(found.site, spec["labels"][f"{LABEL}site"])
+        differs = rules.differences(found, spec)
+        if not differs and found.state in ("exited", "dead"):
+            raise ContainerError(f"the rank of this epoch has ended already, with exit code {found.exit_code}")
+        if not differs:
+            return bool(found.running)
+        _remove(found.id)
+        done.append(f"removed another ({'; '.join(differs)})")
+    if not _created(spec):
+        return None
+    done.append("created")
+    return False
+
+
+def _created(spec: dict[str, Any]) -> bool:
+    """Create it; False where the name is taken just now. Raises: ContainerError."""
+    made = _docker(rules.create_arguments(spec), _CREATE_TIMEOUT_S)
+    if made.ok:
+        return True
+    if "container name" in made.err and "already in use" in made.err:
+        return False
+    raise ContainerError(f"creating {RANK_CONTAINER} failed: {made.said()}")
 
 
 def stop(site: str, grace_s: int, epoch: str | None = None) -> str:
@@ -151,15 +176,20 @@ def remove(site: str, epoch: str | None = None) -> str:
         return "there is none"
     if epoch is not None and seen.epoch != epoch:
         return f"it is of another epoch: {seen.epoch}"
-    done = _docker(["rm", "--force", "--volumes", seen.id], _REMOVAL_WAIT_S)
+    _remove(seen.id)
+    return "removed"
+
+
+def _remove(container_id: str) -> None:
+    """Remove the one of this id and no other that has its name since. Raises: ContainerError."""
+    done = _docker(["rm", "--force", "--volumes", container_id], _REMOVAL_WAIT_S)
     if not done.ok and "no such container" not in done.err.lower() and "in progress" not in done.err.lower():
         raise ContainerError(f"removing {RANK_CONTAINER} failed: {done.said()}")
     deadline = time.monotonic() + _REMOVAL_WAIT_S
-    while (left := look()) is not None and left.id == seen.id:
+    while (left := look()) is not None and left.id == container_id:
         if time.monotonic() > deadline:
             raise ContainerError(f"{RANK_CONTAINER} is still being removed after {_REMOVAL_WAIT_S:g} s")
         time.sleep(0.25)
-    return "removed"
 
 
 def logs(*, tail: int = 2000, max_bytes: int = 1 << 20) -> str:

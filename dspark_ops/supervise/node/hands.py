@@ -100,14 +100,17 @@ class Hands:
 
     def _do(self, action: Action) -> None:
         began = time.monotonic()
-        said, failed = "", False
+        said, failed, lost = "", False, False
         try:
             said = self._perform(action)
-        except (LinkError, rank.RankError, OSError, ValueError) as error:
+        except LinkError as error:
+            said, failed, lost = str(error), True, not error.reached
+        except (rank.RankError, OSError, ValueError) as error:
             said, failed = str(error), True
         except Exception as error:
             said, failed = f"unexpected: {error!r}", True
-        if failed:
+        if failed and not (lost and action.kind == "start_worker"):
+            # A start whose answer was lost was not refused: the next look tells whether it runs, else it is asked.
             self._note_failure(action, said)
         self._journal.write(
             "action",

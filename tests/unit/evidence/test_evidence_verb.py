@@ -29,7 +29,7 @@ from dspark_ops.exitcodes import ExitCode
 from dspark_ops.paths import state_dir
 from dspark_ops.report.models import Report, now
 from dspark_ops.report.store import save
-from dspark_ops.transport.base import Command, NodeReading
+from dspark_ops.transport.base import Command, NodeReading, Probe, ProbeResult
 from dspark_ops.transport.readonly import assert_read_only
 from tests.unit.doctor.test_recorded_pair import SITE
 from tests.unit.facts.captures import FIXTURES
@@ -65,10 +65,16 @@ class FakeRunner:
 
     def __init__(self, role: Role, lines: dict[str, list[str]]) -> None:
         self.node, self.lines, self.closed = role, lines, False
+        self.kept = {"supervise.kept": ProbeResult(id="supervise.kept", files={})}
 
     def stream(self, command: Command) -> Iterator[str]:
         assert_read_only([command])
         yield from self.lines.get(command.id, [])
+
+    def read(self, probes: list[Probe]) -> NodeReading:
+        assert_read_only(probes)
+        results = {probe.id: self.kept[probe.id] for probe in probes if probe.id in self.kept}
+        return NodeReading(node=self.node, reachable=True, results=results)
 
     def close(self) -> None:
         self.closed = True
@@ -146,6 +152,25 @@ def test_nothing_that_was_planted_survives(pair: Any, tmp_path: Path) -> None:
         for what, secret in PLANTED.items():
             assert secret not in content.decode(), f"{what} in {name}"
     assert "fetching https://me:" in files["head/rank.log"].decode(), "what is no secret stays"
+
+
+def test_what_the_supervisor_keeps_is_in_it_without_secrets(pair: Any, tmp_path: Path) -> None:
+    """`supervise remove` throws it away, and says that this packs it first."""
+    runner: FakeRunner = vars(verb)["open_runner"](None, "head")
+    root, said = "/var/lib/dspark/supervise", LOG.format(**PLANTED)
+    runner.kept = {
+        "supervise.kept": ProbeResult(
+            id="supervise.kept", files={f"{root}/state.json": '{"number": 3}', f"{root}/journal.jsonl": said}
+        ),
+        "supervise.incidents": ProbeResult(id="supervise.incidents", rc=0, stdout=".i4.new\ni3\ni2\n"),
+        "supervise.incident": ProbeResult(id="supervise.incident", files={f"{root}/evidence/i3/worker/log.txt": said}),
+    }
+    packed, files = make(pair[0], output=tmp_path / "e.tar.gz")
+    assert packed.manifest.missing == ()
+    assert json.loads(files["supervisor/state.json"]) == {"number": 3}
+    for name in ("supervisor/journal.jsonl", "supervisor/i3/worker/log.txt"):
+        assert "fetching https://me:" in files[name].decode()
+        assert not [what for what, secret in PLANTED.items() if secret in files[name].decode()], name
 
 
 def test_what_was_taken_out_is_listed_by_kind_and_number(pair: Any, tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ state={folder}/enabled
 echo "systemctl $*" >> {folder}/calls
 case "$1" in
   is-enabled) test -e $state ;;
-  enable) touch $state ;;
-  disable) rm -f $state ;;
-  is-active) exit 3 ;;
+  enable) touch $state ${{2:+$state.$2}} ;;
+  disable) rm -f $state ${{2:+$state.$2}} ;;
+  is-active) case "$*" in *dspark-exposure.service) test -e $state.--now || exit 3 ;; *) exit 3 ;; esac ;;
 esac
 """
 Steps = Callable[..., list[Any]]
@@ -91,6 +91,7 @@ def test_the_revert_is_armed_before_the_rules_and_a_second_run_changes_nothing(s
     assert "tcp dport 8443" in live
     assert entry["state"] == "confirmed"
     assert (tmp_path / "exposure.nft").read_text() == RULES
+    assert (tmp_path / "enabled.--now").exists(), "what restarts nftables restarts only a unit that is active"
     order = [line.split()[0:2] for line in calls(tmp_path).splitlines() if "run" in line or "enable " in line]
     assert [words[0] for words in order] == ["systemd-run", "systemctl"], "armed, then enabled"
     assert "--on-active=45 " in calls(tmp_path)
@@ -137,6 +138,7 @@ def test_a_boot_before_the_confirmation_counts_as_no_and_one_after_it_loads(step
     _, loaded, live = steps(("present", {"rules": RULES}), ("load", {}), ("live", {}))
     assert loaded["message"] == "no rules of ours"
     assert live is None
+    assert "disable --now" not in calls(tmp_path), "the unit would stop itself before the revert is written down"
     *_, loaded, live = steps(
         ("present", {"rules": RULES}), ("confirmed", {"rules": RULES}), ("flush", {}), ("load", {}), ("live", {})
     )
@@ -195,6 +197,7 @@ def test_removed_is_as_if_it_had_never_been(steps: Steps, tmp_path: Path) -> Non
     assert live is None
     assert entry is None
     assert not (tmp_path / "exposure.nft").exists()
+    assert not list(tmp_path.glob("enabled*")), "the unit is stopped too: a oneshot would stay active without a file"
 
 
 module = load(PLAYBOOKS / "library" / "dspark_exposure.py", "library_dspark_exposure")

@@ -236,6 +236,18 @@ def test_an_update_that_fails_does_not_take_the_old_one_away(
     assert ("absent", False) not in nodes.runs
 
 
+def test_a_first_installation_that_was_cut_off_is_still_the_first_one(
+    stage: Stage, nodes: Nodes, run: Callable[..., Report]
+) -> None:
+    """Its unit is there and has never run: what fails now leaves nothing, as it would have the first time."""
+    cut_off = supervisor_of(stage.loaded, status=None)
+    supervised(stage, cut_off.model_copy(update={"ran": False}))
+    nodes.fail = "present"
+    report = run()
+    assert (report.verdict, report.exit_code) == ("restored", 5)
+    assert nodes.runs[-1] == ("absent", False)
+
+
 def test_check_writes_nothing(nodes: Nodes, run: Callable[..., Report]) -> None:
     report = run(check=True)
     assert (report.verdict, nodes.runs, nodes.plans) == ("planned", [("present", True)], [])

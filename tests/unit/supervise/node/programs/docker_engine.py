@@ -55,8 +55,17 @@ def need(found):
 
 
 def create(words):
-    if read() is not None:
-        fail('Conflict. The container name "/dspark-rank" is already in use')
+    """An Engine has the name reserved from the first moment on, and shows the container at the end of the making."""
+    takes, reserved = os.path.join(HERE, "create-takes-s"), os.path.join(HERE, "reserved")
+    if read() is not None or os.path.exists(reserved):
+        fail(
+            'Error response from daemon: Conflict. The container name "/dspark-rank" is already in use by container "c"'
+        )
+    if os.path.exists(takes):
+        open(reserved, "x").close()
+        with open(takes) as seconds:
+            time.sleep(float(seconds.read()))
+        os.unlink(reserved)
     labels = {}
     for index, word in enumerate(words):
         if word == "--label":
