@@ -26,6 +26,7 @@ SERVING = (
     "test_releases_forward",
     "test_gate",
     "test_releases",
+    "test_serving",
     "test_doctor",
 )
 
@@ -35,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def place(item: pytest.Item) -> int | None:
         module = item.path.stem if item.path.parent == Path(__file__).parent else ""
-        needed = {"serving", "started"} & set(getattr(item, "fixturenames", ()))
+        needed = {"serving", "started", "bench"} & set(getattr(item, "fixturenames", ()))
         return SERVING.index(module) if needed and module in SERVING else None
 
     moved = sorted((item for item in items if place(item) is not None), key=lambda item: place(item) or 0)
