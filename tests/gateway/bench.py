@@ -26,10 +26,11 @@ from dspark_ops.gateway.clients import Client, key_hash, new_key
 from dspark_ops.gateway.program import zipapp
 from dspark_ops.gateway.render import CONFIGURATION, edge_secret, render_all
 from dspark_ops.gateway.settings import GatewaySettings, Places
+from tests.free_ports import free_port
 from tests.gateway import programs
 from tests.gateway.asking import Answer, chat
 from tests.gateway.certificate import self_signed
-from tests.gateway.stand_in import StandIn, StatusPort, free_port, wait_until
+from tests.gateway.stand_in import StandIn, StatusPort, wait_until
 from tests.openai_server.answers import Call, Solution, Solver
 from tests.openai_server.setup import KnownRate, ServerSetup
 

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tests.free_ports import free_port
 from tests.gateway.door import Door
 from tests.openai_server.answers import Solver
 from tests.openai_server.app import make_app
@@ -22,12 +23,6 @@ from tests.openai_server.server import Server
 from tests.openai_server.setup import ServerSetup
 
 _WAIT_S = 60.0
-
-
-def free_port() -> int:
-    """A port on loopback that nobody has at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = _WAIT_S) -> None:

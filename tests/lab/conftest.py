@@ -17,6 +17,33 @@ from tests.lab.operator_cli import Operator
 from tests.lab.real_tenants import Nodes
 
 HEAD, WORKER = "spark-head", "spark-worker"
+#: The modules whose tests find the pair serving, in the order in which they leave it so; the last one ends an engine.
+#: A start of the engine takes half a minute.
+SERVING = (
+    "test_deploy",
+    "test_image",
+    "test_tenants_list",
+    "test_releases_forward",
+    "test_gate",
+    "test_releases",
+    "test_serving",
+    "test_doctor",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have what needs a serving pair run one after the other, where test_deploy has it serving first."""
+
+    def place(item: pytest.Item) -> int | None:
+        module = item.path.stem if item.path.parent == Path(__file__).parent else ""
+        needed = {"serving", "started", "bench"} & set(getattr(item, "fixturenames", ()))
+        return SERVING.index(module) if needed and module in SERVING else None
+
+    moved = sorted((item for item in items if place(item) is not None), key=lambda item: place(item) or 0)
+    if moved:
+        first = next(number for number, item in enumerate(items) if place(item) is not None)
+        rest = [item for item in items[first:] if place(item) is None]
+        items[first:] = [*moved, *rest]
 
 
 @dataclass(frozen=True)
@@ -97,8 +124,8 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
 
 
 @pytest.fixture(scope="session")
-def operator(pair: RehearsalPair, tmp_path_factory: pytest.TempPathFactory) -> Operator:
-    """A site file that `init` wrote for the pair, on hosts that `bootstrap` prepared."""
+def unprepared(pair: RehearsalPair, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """A site file that `init` wrote for the pair; whether its hosts are prepared is not known."""
     from dspark_ops.lab import pair as lab
 
     lab.up()  # with the engine's image: a deploy loads it
@@ -114,10 +141,15 @@ def operator(pair: RehearsalPair, tmp_path_factory: pytest.TempPathFactory) -> O
     )
     assert made.returncode == 0, made.stderr
     Nodes(pair.ssh_config).clear()
-    someone = Operator(site, pair.ssh_config)
-    done = someone.run("bootstrap", "--yes")
+    return Operator(site, pair.ssh_config)
+
+
+@pytest.fixture(scope="session")
+def operator(unprepared: Operator) -> Operator:
+    """The same on hosts that `bootstrap` prepared."""
+    done = unprepared.run("bootstrap", "--yes")
     assert done.rc == 0, done
-    return someone
+    return unprepared
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ _UNITS = f"/home/{LOGIN}/.config/systemd/user"
 #: Holds MIB of memory that is touched, and answers. --gpu: holds the GPU's device open; --claim: and so many MiB of
 #: unified memory as the look-alike driver counts it (needs the node's own pids and /run/dspark-lab/claims).
 HOG = r"""
-import http.server, os, sys
+import http.server, os, signal, sys
+# The first process of a container has no default for SIGTERM: Docker would wait its 10 s for nothing, then kill.
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 word, mib, port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 held = bytearray(mib << 20)
 for place in range(0, len(held), 4096):

@@ -30,6 +30,22 @@ def assert_serves(operator: Operator) -> dict[str, str]:
     return {role: rank["ID"] for role, rank in ranks.items() if rank is not None}
 
 
+def test_a_bad_archive_leaves_nothing_half_loaded(operator: Operator, tmp_path: Path, image_id: str) -> None:
+    """The worker lacks the image and the archive is cut short: refused by the load, no rank started.
+
+    The first of all: the next test has to bring the image anyway.
+    """
+    operator.run("stop", "--yes", "--remove")
+    operator.on("worker", "docker", "image", "rm", "--force", image_id)
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(b"not a docker archive")
+    done = operator.run("deploy", "--yes", "--set", f"image.archive={cut}")
+    assert done.rc == 5, done
+    assert "image" in done.out + done.err
+    assert operator.ranks() == {"head": None, "worker": None}
+    assert image_id not in operator.on("worker", "docker", "image", "ls", "--no-trunc", "--quiet")
+
+
 def test_a_deploy_ends_with_a_correct_completion(operator: Operator) -> None:
     done = operator.run("deploy", "--yes", "--json")
     assert done.rc == 0, done
@@ -161,7 +177,9 @@ def test_a_deploy_that_is_killed_is_finished_by_the_next_one(operator: Operator,
         assert {role: rank and rank["ID"] for role, rank in left.items()} == after
 
 
+@pytest.mark.soak
 def test_a_worker_killed_while_starting_takes_both_ranks_down(operator: Operator) -> None:
+    """On every change a start that goes wrong is one whose memory floor is crossed: test_memory."""
     operator.run("stop", "--yes", "--remove")
     process = operator.begin("deploy", "--yes")
     assert wait_for_line(process, "ready ...", 300)
@@ -279,19 +297,6 @@ def test_a_user_without_sudo_is_named_and_nothing_is_touched(
         assert "sudo" in done.err
         assert "worker" in done.err
     assert operator.ranks() == {"head": None, "worker": None}
-
-
-def test_a_bad_archive_leaves_nothing_half_loaded(operator: Operator, tmp_path: Path, image_id: str) -> None:
-    """The worker lacks the image and the archive is cut short: refused by the load, no rank started, then mended."""
-    operator.run("stop", "--yes", "--remove")
-    operator.on("worker", "docker", "image", "rm", "--force", image_id)
-    cut = tmp_path / "cut.tar"
-    cut.write_bytes(b"not a docker archive")
-    done = operator.run("deploy", "--yes", "--set", f"image.archive={cut}")
-    assert done.rc == 5, done
-    assert "image" in done.out + done.err
-    assert operator.ranks() == {"head": None, "worker": None}
-    assert image_id not in operator.on("worker", "docker", "image", "ls", "--no-trunc", "--quiet")
 
 
 @pytest.mark.soak

@@ -93,7 +93,9 @@ def test_an_mtu_of_1500_at_one_end_is_named_with_its_remedy(worker_at_1500: Oper
     assert f"head {far} (rail {rail})" in ping["observed"], "the good end sends and nothing comes back"
 
 
+@pytest.mark.soak
 def test_the_remedy_that_doctor_names_is_one_that_helps(worker_at_1500: Operator) -> None:
+    """The test above reads which verb is named, and test_bootstrap has this very fault mended by it."""
     named = finding(worker_at_1500.run("doctor", "--json", "--only", "fabric.mtu"), "fabric.mtu", "worker")
     verb, *words = named["remedy"]["command"][1:]
     assert words == ["--site", str(worker_at_1500.site)]

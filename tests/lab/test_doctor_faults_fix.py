@@ -44,8 +44,9 @@ def harmed(bench: Bench) -> Iterator[Bench]:
     harm(bench, SHM)
     harm(bench, MTU)
     yield bench
-    done = bench.operator.run("bootstrap", "--yes")
-    assert done.rc == 0, done
+    if until(lambda: good(bench), timeout_s=3):
+        done = bench.operator.run("bootstrap", "--yes")
+        assert done.rc == 0, done
 
 
 def good(bench: Bench) -> list[str]:
@@ -79,7 +80,9 @@ def test_class_a_is_cured_class_c_waits_for_its_name_and_the_last_run_changes_no
     assert (third.rc, third.document()["verdict"], third.document()["changes"]) == (0, "unchanged", []), third
 
 
+@pytest.mark.soak
 def test_a_stopped_engine_is_started_only_by_consent(bench: Bench) -> None:
+    """Class C again, by another role: what waits for its name is proven on the MTU above."""
     fault = harm(bench, ENGINE)
     try:
         without = bench.operator.run("doctor", "--fix", "--yes", "--json")
@@ -97,7 +100,8 @@ def test_a_stopped_engine_is_started_only_by_consent(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("phase", "delay_s"),
     [
-        ("rails ...", 4.0),
+        # On every change a bootstrap is killed in the same playbook: test_bootstrap.
+        pytest.param("rails ...", 4.0, marks=pytest.mark.soak),
         pytest.param("rails ...", 9.0, marks=pytest.mark.soak),
         pytest.param("baseline ...", 2.0, marks=pytest.mark.soak),
     ],

@@ -11,6 +11,7 @@ import pytest
 
 from dspark_ops.config.load import load_site
 from dspark_ops.config.models import ROLES
+from tests.lab.doctor_faults import QUIET as DOCTOR_FAULTS
 from tests.lab.fabric_faults import A0, A1, B0, B1, FAULTS, Fault, shell
 from tests.lab.operator_cli import HOSTS, Done, Operator, wait_for_line
 from tests.lab.test_bootstrap import NETPLAN
@@ -59,7 +60,14 @@ def test_the_fabric_is_green_and_a_second_apply_changes_nothing(idle: Operator) 
     assert {port["owner"] for port in shown["ports"]} == {"60-dspark-fabric.yaml (dspark-ops)"}
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+#: The same rules name these in the doctor's own report (test_doctor_faults), on every change.
+BY_THE_DOCTOR = {fault.name for fault in DOCTOR_FAULTS if fault.core}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, id=f.name, marks=pytest.mark.soak if f.name in BY_THE_DOCTOR else ()) for f in FAULTS],
+)
 def test_a_fault_is_named_with_its_remedy(idle: Operator, fault: Fault) -> None:
     overrides = [word for override in fault.site for word in ("--set", override)]
     with fault.done_to(idle):

@@ -114,7 +114,6 @@ def test_a_byte_changed_on_the_worker_alone_is_named_and_refused(idle: Operator,
         found = _findings(seen)
         assert found["worker", "image.files"][0] == "fail"
         assert found["head", "image.files"][0] == "ok"
-    assert idle.run("image verify", "--quick", timeout_s=300).rc == 0
 
 
 def test_an_image_without_its_last_stage_is_named_and_refused(idle: Operator, built: BuiltImage) -> None:

@@ -114,13 +114,15 @@ def jumbo(pair: RehearsalPair) -> Iterator[None]:
     """Test addresses and MTU 9000 on every rail of both; the MTU that was there comes back."""
     before = {node: links(pair, node) for node in (HEAD, WORKER)}
     for number, node in enumerate((HEAD, WORKER), start=1):
-        for port, net in RAILS.items():
-            pair.run(node, f"sudo ip addr add {net}.{number}/30 dev {port}; sudo ip link set {port} mtu 9000")
+        lines = [f"addr add {net}.{number}/30 dev {port}\nlink set {port} mtu 9000" for port, net in RAILS.items()]
+        pair.run(node, "sudo ip -batch - << 'END'\n" + "\n".join(lines) + "\nEND\n")
     yield
     for number, node in enumerate((HEAD, WORKER), start=1):
-        for port, net in RAILS.items():
-            mtu = before[node][port]["mtu"]
-            pair.run(node, f"sudo ip addr del {net}.{number}/30 dev {port}; sudo ip link set {port} mtu {mtu}")
+        lines = [
+            f"addr del {net}.{number}/30 dev {port}\nlink set {port} mtu {before[node][port]['mtu']}"
+            for port, net in RAILS.items()
+        ]
+        pair.run(node, "sudo ip -batch - << 'END'\n" + "\n".join(lines) + "\nEND\n")
 
 
 def jumbo_ping(pair: RehearsalPair, port: str, size: int = 8972) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import socket
 import stat
 import subprocess
@@ -22,6 +21,7 @@ import yaml
 from dspark_ops.ansible_run import runner
 from dspark_ops.observe.monitoring import monitoring_host_variables, monitoring_variables
 from dspark_ops.paths import data_dir
+from tests.free_ports import free_port
 from tests.monitoring.rule_files import RULES, need_programs
 from tests.unit.doctor.pair_fixture import load_case_site
 from tests.unit.roles.test_doctor_timer import SYSTEMCTL
@@ -42,15 +42,6 @@ UNITS = ("dspark-alertmanager.service", "dspark-node-exporter.service", "dspark-
 @pytest.fixture(scope="module", autouse=True)
 def _programs() -> None:
     need_programs()
-
-
-def free_port() -> int:
-    """Below the range from which the kernel gives ports to others while the test runs."""
-    while True:
-        port = random.randrange(15000, 30000)  # noqa: S311 (no secret)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
 
 
 class Machine:

@@ -73,12 +73,15 @@ def tree() -> Path:
     return release_tree("vllm", RELEASE, cache_dir())
 
 
-@pytest.fixture
-def install(tree: Path, tmp_path: Path) -> Callable[..., Path]:
+@pytest.fixture(scope="session")
+def install(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A site-packages with the plugin alone, as the change engine installs it; `upto` stages, three by default."""
+    place = tmp_path_factory.mktemp("plugins")
 
     def installed(upto: int = 3) -> Path:
-        root = tmp_path / f"plugin-{upto}"
+        root = place / f"plugin-{upto}"
+        if root.is_dir():
+            return root
         about = f"vllm-{RELEASE}.dist-info"
         shutil.copytree(tree / about, root / about)
         apply(root, [stage.changes for stage in load_stages("current")], upto=upto)
@@ -88,7 +91,7 @@ def install(tree: Path, tmp_path: Path) -> Callable[..., Path]:
     return installed
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def judge(tree: Path, install: Callable[..., Path], engine_python: EnginePython) -> Callable[..., list[dict[str, Any]]]:
     """What the real parser and configuration of the release say of some cases, on the simulated GB10."""
 

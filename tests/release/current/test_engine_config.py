@@ -20,6 +20,8 @@ from tests.release.current.conftest import MODEL, RELEASE, SIMULATED_GB10, Case
 pytestmark = [pytest.mark.release, pytest.mark.timeout(600)]
 
 Judge = Callable[[Sequence[Case]], list[dict[str, Any]]]
+#: By the part of the file that asked.
+Answers = dict[str, list[dict[str, Any]]]
 EXAMPLE = data_dir("inventories") / "example" / "site.yml"
 
 
@@ -35,11 +37,32 @@ def rendered(role: Role = "head", *overrides: str, profile: str = "current") -> 
     return Case(render_argv(loaded.site, loaded.profile, role), variables)
 
 
-def test_what_is_rendered_is_what_the_engine_builds(judge: Judge) -> None:
-    """Both ranks, k 5 and 3: two nodes, DSpark, B12X, FP8 KV and indexer, the V2 runner, 1,048,576 tokens."""
+def of_current() -> list[Case]:
+    """Both ranks with k 5, and with k 3."""
     three = "serve.speculative.tokens=3"
-    cases = [rendered("head"), rendered("worker"), rendered("head", three), rendered("worker", three)]
-    told = judge(cases)
+    return [rendered("head"), rendered("worker"), rendered("head", three), rendered("worker", three)]
+
+
+def of_the_migration() -> list[Case]:
+    """The head with every k that fp8-mtp offers, and the worker."""
+    cases = [
+        rendered("head", f"serve.speculative.tokens={k}", profile="fp8-mtp")
+        for k in load_profile("fp8-mtp").legal_k["mtp"]
+    ]
+    return [*cases, rendered("worker", profile="fp8-mtp")]
+
+
+@pytest.fixture(scope="module")
+def answers(judge: Judge) -> Answers:
+    """What the release says of every case below, in one process: to import it takes longer than all of them."""
+    parts = {"current": of_current(), "migration": of_the_migration(), "wrong": list(wrong_cases().values())}
+    told = iter(judge([case for cases in parts.values() for case in cases]))
+    return {name: [next(told) for _ in cases] for name, cases in parts.items()}
+
+
+def test_what_is_rendered_is_what_the_engine_builds(answers: Answers) -> None:
+    """Both ranks, k 5 and 3: two nodes, DSpark, B12X, FP8 KV and indexer, the V2 runner, 1,048,576 tokens."""
+    cases, told = of_current(), answers["current"]
     for number, (case, facts) in enumerate(zip(cases, told, strict=True)):
         assert facts["ok"], facts["error"]
         config = facts["config"]
@@ -59,12 +82,10 @@ def test_what_is_rendered_is_what_the_engine_builds(judge: Judge) -> None:
     assert [facts["parsed"]["node_rank"] for facts in told] == [0, 1, 0, 1]
 
 
-def test_the_start_of_the_migration_is_what_the_engine_builds(judge: Judge) -> None:
+def test_the_start_of_the_migration_is_what_the_engine_builds(answers: Answers) -> None:
     """Profile fp8-mtp, every k that it offers: MTP on the release of `current`, FP8 KV, the same backends."""
     counts = load_profile("fp8-mtp").legal_k["mtp"]
-    cases = [rendered("head", f"serve.speculative.tokens={k}", profile="fp8-mtp") for k in counts]
-    cases.append(rendered("worker", profile="fp8-mtp"))
-    for k, facts in zip((*counts, 2), judge(cases), strict=True):
+    for k, facts in zip((*counts, 2), answers["migration"], strict=True):
         assert facts["ok"], facts["error"]
         config = facts["config"]
         assert config["ok"], config["error"]
@@ -129,9 +150,13 @@ ACCEPTED_BY_THE_ENGINE = {
 }
 
 
-def test_which_wrong_settings_the_release_refuses_and_which_it_takes(judge: Judge) -> None:
-    cases = {what: case for what, (case, _) in REFUSED_BY_THE_ENGINE.items()} | ACCEPTED_BY_THE_ENGINE
-    told = dict(zip(cases, judge(list(cases.values())), strict=True))
+def wrong_cases() -> dict[str, Case]:
+    """All of both, by what is wrong."""
+    return {what: case for what, (case, _) in REFUSED_BY_THE_ENGINE.items()} | ACCEPTED_BY_THE_ENGINE
+
+
+def test_which_wrong_settings_the_release_refuses_and_which_it_takes(answers: Answers) -> None:
+    told = dict(zip(wrong_cases(), answers["wrong"], strict=True))
     errors = {what: facts["error"] or facts["config"]["error"] for what, facts in told.items()}
     assert {what for what, error in errors.items() if error is None} == set(ACCEPTED_BY_THE_ENGINE), errors
     for what, (_, words) in REFUSED_BY_THE_ENGINE.items():

@@ -70,16 +70,23 @@ def test_a_run_that_dies_without_naming_a_task_still_has_a_failure(loaded: Loade
     ]
 
 
+#: A program that had not even begun when its time was over proves nothing, and gets more: on a busy machine alone.
+LIMITS_S = (2, 20)
+
+
 def test_a_run_over_time_is_ended_and_says_so(loaded: LoadedSite, program: Path) -> None:
     write_program(program, PLAY + "emit(kind='task', task=str(os.getpid()))\ntime.sleep(60)")
     pids: list[int] = []
-    began = time.monotonic()
-    result = run_playbook(
-        "deploy.yml", loaded, on_event=lambda e: pids.append(int(e.task)) if e.task else None, timeout_s=2
-    )
-    assert time.monotonic() - began < 20
-    assert result.rc == 124
-    assert "did not end within 2 s" in result.failures[-1].message
+    for limit_s in LIMITS_S:
+        began = time.monotonic()
+        result = run_playbook(
+            "deploy.yml", loaded, on_event=lambda e: pids.append(int(e.task)) if e.task else None, timeout_s=limit_s
+        )
+        assert time.monotonic() - began < limit_s + 18
+        assert result.rc == 124
+        assert f"did not end within {limit_s:g} s" in result.failures[-1].message
+        if pids:
+            break
     assert not alive(pids[0])
 
 
@@ -100,7 +107,10 @@ def test_a_run_that_will_not_end_is_made_to_with_what_it_started(
         f"open({str(tmp_path)!r} + '/' + ('parent' if child else 'child'), 'w').write(str(os.getpid()))\n"
         f"{PLAY}time.sleep(60)",
     )
-    assert run_playbook("deploy.yml", loaded, timeout_s=1.5).rc == 124
+    for limit_s in LIMITS_S:
+        assert run_playbook("deploy.yml", loaded, timeout_s=limit_s).rc == 124
+        if (tmp_path / "child").exists():
+            break
     for name in ("parent", "child"):
         _wait_until_gone(_wait_for_pid(tmp_path / name))
 
@@ -224,7 +234,7 @@ def test_the_child_ends_when_we_do(loaded: LoadedSite, program: Path, tmp_path: 
 
 
 def _wait_until_gone(pid: int) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while alive(pid):
         assert time.monotonic() < until, "it outlived its caller"
         time.sleep(0.05)

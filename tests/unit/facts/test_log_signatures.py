@@ -71,10 +71,10 @@ def test_a_pattern_is_linear(signature: Signature) -> None:
     words = signature.words or ""
     rubbish = [words * (1_000_000 // len(words)), (words + " " * 50) * 15_000, "a" * 1_000_000, "(" * 500_000 + words]
     compiled = re.compile(pattern)
-    began = time.perf_counter()
+    began = time.process_time()
     for line in rubbish:
         compiled.search(line)
-    assert time.perf_counter() - began < 4.0
+    assert time.process_time() - began < 4.0
 
 
 def test_roots_are_named_by_checks_and_failures_that_exist() -> None:

@@ -97,7 +97,7 @@ def test_another_token_is_refused_at_once(server: Any, worker: Path) -> None:
     with pytest.raises(node.FetchError, match="refused our token") as failure:
         node.fetch(source(server, "0" * 64), NAME, NAME, len(LAYER), worker, 20)
     assert failure.value.check == "sync_refused"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15, "it waited for the silence of 20 s"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_server_that_is_gone_ends_the_fetch_at_once_and_what_came_is_kept(serv
     with pytest.raises(node.FetchError, match="nobody serves") as failure:
         node.fetch(gone, NAME, NAME, len(LAYER), worker, 20)
     assert failure.value.check == "sync_refused"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15, "it waited for the silence of 20 s"
     assert bring(server, worker) == (len(LAYER) - 1000, 1000)
 
 
@@ -204,10 +204,10 @@ def test_the_program_keeps_its_token_in_a_private_file_and_ends_when_nobody_asks
     words = ["--folder", str(tmp_path), "--address", "127.0.0.1", "--access", str(access), "--idle-s", "1"]
     with subprocess.Popen([sys.executable, "-I", str(PROGRAM), *words]) as process:
         try:
-            until = time.monotonic() + 10
+            until = time.monotonic() + 30
             while not access.exists() and time.monotonic() < until:
                 time.sleep(0.05)
             assert access.stat().st_mode & 0o777 == 0o600
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=30) == 0
         finally:
             process.kill()

@@ -66,7 +66,7 @@ def test_what_a_gate_leaves_behind_is_ended_too(tmp_path: Path) -> None:
     script = f"sleep 60 & echo $! > {pid}; echo done"
     result = run("/bin/sh", "-c", script)
     assert result.passed
-    assert result.elapsed_s < 10
+    assert result.elapsed_s < 30, "it waited for the 60 s of what was left behind"
     _gone([int(pid.read_text())])
 
 
@@ -84,7 +84,7 @@ def test_an_interrupt_takes_the_gate_with_it(tmp_path: Path) -> None:
     source = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
 
     def interrupt() -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 50
         while not (pid.exists() and pid.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
@@ -138,7 +138,7 @@ def test_secrets_of_the_command_are_not_in_the_result() -> None:
 
 def _gone(pids: list[int]) -> None:
     assert pids
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while any(_lives(pid) for pid in pids):
         assert time.monotonic() < deadline, f"still there: {pids}"
         time.sleep(0.05)

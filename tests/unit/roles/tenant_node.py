@@ -117,7 +117,7 @@ class TenantNode:
         return self.memory_kib + (0 if self.keeps else stops * self.held_kib)
 
     def limits(self, **more: Any) -> transactions.Limits:
-        given: dict[str, Any] = {"timeout_s": 1.0, "return_timeout_s": 0.2, "folder": self.records, **more}
+        given: dict[str, Any] = {"timeout_s": 20.0, "return_timeout_s": 0.2, "folder": self.records, **more}
         return transactions.Limits(**given)
 
     def evict(self, tenant: dict[str, Any], run: str = "run", **more: Any) -> transactions.Result:

@@ -45,7 +45,7 @@ def start(tmp_path: Path, tenant_node: TenantNode, monkeypatch: pytest.MonkeyPat
             check=True,
             stdin=subprocess.DEVNULL,
         )
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while not (found := [stat for stat in _stats(mark) if stat["session"] == stat["pid"]]):
             assert time.monotonic() < until
             time.sleep(0.02)
@@ -102,7 +102,7 @@ def test_it_comes_back_as_it_was_only_by_consent(tenant_node: TenantNode, start:
     }
     assert bare.environment(after) == {**bare.environment(after), "COLOUR": "deep blue"}
     assert os.getsid(now) == now
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while (tmp_path / "log").read_text() != "up\nup\n" and time.monotonic() < until:
         time.sleep(0.05)
     assert (tmp_path / "log").read_text() == "up\nup\n"
@@ -122,7 +122,7 @@ def test_the_environment_is_for_root_and_no_record(tenant_node: TenantNode, star
 def test_its_children_end_with_it(tenant_node: TenantNode, start: Starter) -> None:
     tenant = start("import os, time\nos.fork()\nos.fork()\ntime.sleep(600)")
     pid = tenant["process"]["pid"]
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while len(bare.tree({pid}, bare.processes())) < 4 and time.monotonic() < until:
         time.sleep(0.05)
     members = {one: bare.processes()[one]["start_ticks"] for one in bare.tree({pid}, bare.processes())}
@@ -133,9 +133,10 @@ def test_its_children_end_with_it(tenant_node: TenantNode, start: Starter) -> No
 
 def test_a_script_that_starts_it_again_is_its_owner(tenant_node: TenantNode, start: Starter) -> None:
     owner = start("while :; do sleep 601; done", program=("sh", "-c"))
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while not (born := [p for p, s in bare.processes().items() if s["ppid"] == owner["process"]["pid"]]):
         assert time.monotonic() < until
+        time.sleep(0.02)
     child = {"pid": born[0], "start_ticks": bare.processes()[born[0]]["start_ticks"]}
     tenant = {**owner, "key": f"process:sleep/{born[0]}", "process": child}
     assert tenant_node.evict(tenant).outcome == "evicted"
@@ -146,20 +147,33 @@ def test_a_script_that_starts_it_again_is_its_owner(tenant_node: TenantNode, sta
     assert "while :" in " ".join(bare.command_line(int(done[0].sentence.rsplit(" ", 1)[1])))
 
 
-def test_one_that_ignores_sigterm_needs_a_consent(tenant_node: TenantNode, start: Starter) -> None:
-    tenant = start("import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(600)")
-    time.sleep(0.3)
+STUBBORN = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(600)"
+
+
+def _wait_until_up(log: Path) -> None:
+    """Until it has said so: before that it would still obey."""
+    until = time.monotonic() + 30
+    while log.read_text() != "up\n":
+        assert time.monotonic() < until, "it did not start"
+        time.sleep(0.02)
+
+
+def test_one_that_ignores_sigterm_needs_a_consent(tenant_node: TenantNode, start: Starter, tmp_path: Path) -> None:
+    tenant = start(STUBBORN)
+    _wait_until_up(tmp_path / "log")
     result = tenant_node.evict(tenant, timeout_s=0.5)
     assert (result.outcome, result.failed) == ("still-runs", True)
     assert _alive(tenant)
-    assert tenant_node.evict(tenant, "second", timeout_s=0.5, kill=True).outcome == "evicted"
+    assert tenant_node.evict(tenant, "second", timeout_s=2.0, kill=True).outcome == "evicted"
     assert not _alive(tenant)
 
 
-def test_an_orphan_is_killed_and_owed_nothing(tenant_node: TenantNode, start: Starter, monkeypatch: Any) -> None:
-    monkeypatch.setattr("ansible.module_utils.dspark_tenant_transactions._ORPHAN_GRACE_S", 0.5)
-    tenant = start("import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(600)", kind="orphan")
-    time.sleep(0.3)
+def test_an_orphan_is_killed_and_owed_nothing(
+    tenant_node: TenantNode, start: Starter, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("ansible.module_utils.dspark_tenant_transactions._ORPHAN_GRACE_S", 2.0)
+    tenant = start(STUBBORN, kind="orphan")
+    _wait_until_up(tmp_path / "log")
     result = tenant_node.evict(tenant)
     assert result.outcome == "evicted"
     assert "not brought back" in result.sentence

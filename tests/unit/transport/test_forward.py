@@ -195,11 +195,11 @@ def test_only_this_machine_reaches_it_and_only_while_it_is_open(runner: SshRunne
 def test_an_open_connection_is_cut_at_the_end(runner: SshRunner, api: int) -> None:
     with forward(runner, "127.0.0.1", api) as local:
         held = socket.create_connection(("127.0.0.1", local.port))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while local.connections == 0 and time.monotonic() < deadline:
             time.sleep(0.02)
     with held:
-        held.settimeout(5)
+        held.settimeout(30)
         assert held.recv(1) == b""
 
 
@@ -224,7 +224,7 @@ def test_a_service_that_goes_away_meanwhile_is_remembered(runner: SshRunner, nod
         node.allows = False
         with pytest.raises((ConnectionError, urllib.error.URLError)):
             ask(local.port, b"x")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not local.failures and time.monotonic() < deadline:
             time.sleep(0.02)
         assert "does not forward" in local.failures[0]

@@ -45,7 +45,7 @@ def test_after_one_that_hangs_the_others_fail_at_once(docker: Path) -> None:
         log = pool.submit(collector.run, scan.wire(), False, engine)
         answers = [task.result() for task in (first, side, log)]
     later = collector.run(asked("docker", "info"), False, engine)
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 15.0, "somebody waited for its own 20 s"
     assert answers[0]["error"] == "no answer within 1.2 s: docker hang"
     assert [a["error"] for a in (*answers[1:], later)] == ["the Docker Engine did not answer within 1.2 s"] * 3
     assert "rc" in collector.run(asked("true"), False, engine), "other programs do not ask the Engine"
@@ -53,7 +53,7 @@ def test_after_one_that_hangs_the_others_fail_at_once(docker: Path) -> None:
 
 def test_one_that_is_slow_is_waited_for(docker: Path) -> None:
     engine = collector.Engine()
-    answer = collector.run(asked("docker", "slow", timeout_s=5.0), False, engine)
+    answer = collector.run(asked("docker", "slow", timeout_s=20.0), False, engine)
     assert answer["stdout"] == "{}\n"
     assert engine.problem() is None
 

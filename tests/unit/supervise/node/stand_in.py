@@ -7,7 +7,6 @@ import http.server
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dspark_ops.supervise import zipapp
+from tests.free_ports import free_port
 
 PROGRAMS = Path(__file__).parent / "programs"
 SITE = "desk"
@@ -120,13 +120,6 @@ class Engine:
     def close(self) -> None:
         self._closed.set()
         self._listener.join()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has now."""
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return int(chosen.getsockname()[1])
 
 
 def container(root: Path, role: str) -> dict[str, Any] | None:
