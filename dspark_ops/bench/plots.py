@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from dspark_ops.bench.records import Run
+from dspark_ops.bench.records import Run, Sample
 from dspark_ops.bench.report import ArmReport, CellReport
 
 _WIDTH_IN = 9.0
@@ -18,6 +18,8 @@ _WIDTH_IN = 9.0
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _SOFT = "#888888"
 _VOID = "#f3c6c6"
+# From the shortest to the longest; on one linear axis the short ones would be a wall at its left end.
+_WIDE = 30.0
 
 
 def rates(arm: ArmReport) -> str | None:
@@ -87,15 +89,21 @@ def acceptance(arm: ArmReport) -> str | None:
 
 
 def first_tokens(run: Run, arm: str) -> str | None:
-    """How TTFT is distributed, a step line for each number of streams and cache state; None: no answer has one."""
-    groups: dict[tuple[int, str, str], list[float]] = {}
+    """How TTFT is distributed, a step line for each length of prompt, number of streams and cache state.
+
+    A long prompt takes its prefill's time by right: in one line with short ones it would look like their slow tenth.
+    None: no answer has one.
+    """
+    aims = {block.index: block.prompt_tokens for block in run.blocks}
+    groups: dict[tuple[str, int, str, str], list[float]] = {}
     for sample in run.used_samples():
         if sample.arm == arm and sample.outcome == "valid" and sample.ttft_s is not None:
-            groups.setdefault((sample.concurrency, sample.load, sample.cache), []).append(sample.ttft_s)
+            key = (_length(sample, aims[sample.block]), sample.concurrency, sample.load, sample.cache)
+            groups.setdefault(key, []).append(sample.ttft_s)
     if not groups:
         return None
-    figure, axes = _figure(3.2)
-    for number, ((streams, load, cache), values) in enumerate(sorted(groups.items())):
+    figure, axes = _figure(max(3.2, 0.6 + 0.2 * len(groups)))
+    for number, ((length, streams, load, cache), values) in enumerate(sorted(groups.items())):
         ordered = sorted(values)
         shares = [(i + 1) / len(ordered) for i in range(len(ordered))]
         name = "open loop" if load == "open" else f"{streams} at once"
@@ -105,14 +113,26 @@ def first_tokens(run: Run, arm: str) -> str | None:
             where="post",
             color=_COLOURS[number % len(_COLOURS)],
             linestyle="--" if cache == "warm" else "-",
-            label=f"{name}, {cache} ({len(ordered)})",
+            label=f"{length}{name}, {cache} ({len(ordered)})",
         )
     axes.set_ylim(0, 1)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("TTFT in s")
+    seen = [value for values in groups.values() for value in values]
+    if min(seen) > 0 and max(seen) > _WIDE * min(seen):
+        axes.set_xscale("log")
+        axes.set_xlabel("TTFT in s, logarithmic; long prompts have lines of their own")
+    else:
+        axes.set_xlim(left=0)
+        axes.set_xlabel("TTFT in s; long prompts have lines of their own")
     axes.set_ylabel("share of valid answers")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return _svg(figure, "first-tokens")
+
+
+def _length(sample: Sample, aim: int | None) -> str:
+    """What a line of long prompts is called; nothing for the usual length. aim: tokens that its block was to ask."""
+    if aim is not None:
+        return f"{aim:,} tokens, "
+    return "long-context, " if sample.content_class == "long-context" else ""
 
 
 def timeline(run: Run) -> str | None:

@@ -86,7 +86,7 @@ def remove(
 
 @app.command()
 def status(site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False, overrides: SetOption = None) -> None:
-    """Say which targets answer and which alerts fire; 1 when one that matters does."""
+    """Say which targets answer and which alerts fire; 1 when one that matters does, 3 before all targets were asked."""
     from dspark_ops.config.load import load_site
     from dspark_ops.observe.stack_status import read_stack
 

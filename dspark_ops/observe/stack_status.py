@@ -50,12 +50,19 @@ class StackState:
     alertmanager: bool
 
     @property
+    def asked(self) -> bool:
+        """Whether every target was; a Prometheus that has just started has not yet."""
+        return all(target.health != "unknown" for target in self.targets)
+
+    @property
     def exit_code(self) -> ExitCode:
-        """Done; or bad when a target is down, an alert that matters fires, or alerts reach nobody."""
+        """Bad when a target is down, an alert that matters fires, or alerts reach nobody; no verdict before all were asked."""
         firing = [alert for alert in self.alerts if alert.state == "firing" and alert.severity not in _QUIET]
-        down = [target for target in self.targets if target.health != "up"]
-        sound = self.heartbeat and self.alertmanager and self.targets
-        return ExitCode.OK if sound and not firing and not down else ExitCode.VERDICT_BAD
+        down = [target for target in self.targets if target.health not in ("up", "unknown")]
+        deaf = not self.alertmanager or not self.targets or (self.asked and not self.heartbeat)
+        if firing or down or deaf:
+            return ExitCode.VERDICT_BAD
+        return ExitCode.OK if self.asked else ExitCode.NO_VERDICT
 
     def document(self, site: str) -> dict[str, Any]:
         """For `--json`."""
@@ -77,7 +84,9 @@ class StackState:
         ]
         if not self.alertmanager:
             lines.append("Alertmanager does not answer: nobody is told of an alert")
-        if not self.heartbeat:
+        if not self.asked:
+            lines.append("not every target was asked yet: Prometheus started a moment ago; ask again")
+        elif not self.heartbeat:
             lines.append("the Watchdog does not fire: no rule is evaluated")
         lines += [f"{a.state:<8} {a.severity:<9} {a.name}: {a.summary}  [{a.runbook}]" for a in self.alerts]
         return "\n".join(lines or ["no target is known"])

@@ -71,6 +71,42 @@ def test_panels_that_others_lack_are_there() -> None:
         assert re.search(asked, text), asked
 
 
+def test_what_two_programs_tell_is_shown_once() -> None:
+    """The supervisor's port and our exporter tell some figures under one name: a panel that names no job shows both."""
+    twice = {"state", "held", "latched", "last_detect_seconds", "last_recover_seconds", "step_age_seconds"}
+    for text in (e for path in dashboard_files() for e in expressions(load(path))):
+        for name, selector in re.findall(r"dspark_supervisor_(\w+)(\{[^}]*\})?", text):
+            assert name not in twice or 'job="dspark"' in selector, text
+
+
+def test_the_first_restart_of_a_cause_is_counted(tmp_path: Path) -> None:
+    """Its series begins with it, at 1: to increase() that is no increase."""
+    (expr,) = [e for path in dashboard_files() for e in expressions(load(path)) if "restarts_total" in e]
+    series = "dspark_supervisor_restarts_total{job=\"dspark\",role=\"head\",cause=\"%s\"}"
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": series % "process", "values": "_x1500 1x100"},
+            {"series": series % "wanted", "values": "3x1500 3x100"},
+            {"series": series % "counters", "values": "2x1500 4x100"},
+        ],
+        "promql_expr_test": [
+            {
+                "expr": expr,
+                "eval_time": "1550m",
+                "exp_samples": [
+                    {"labels": '{cause="process"}', "value": 1},
+                    {"labels": '{cause="wanted"}', "value": 0},
+                    {"labels": '{cause="counters"}', "value": 2},
+                ],
+            }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
+    done = promtool("test", "rules", str(tmp_path / "test.yml"))
+    assert done.returncode == 0, done.stdout
+
+
 def expr_of(text: str) -> Callable[[dict[str, Any]], None]:
     """A change: the first panel asks this."""
 

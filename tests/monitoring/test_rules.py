@@ -25,7 +25,7 @@ TABLE = {
     *("EngineWedged", "CanaryFailing", "TargetMissing", "RestartLoop", "AcceptanceCollapse", "PositionCollapse"),
     *("KvQueue", "TtftSlow", "PrefixCacheDead", "ErrorFinish", "ContextChanged", "KvPoolShrunk", "MemLow", "SwapBusy"),
     *("RailDown", "RailImbalance", "TenantConflict", "PowerLow", "XidFatal", "CloudSpend", "CloudShare"),
-    *("FailoverActive", "Watchdog"),
+    *("FailoverActive", "Watchdog", "AlertsNotDelivered"),
 }
 
 

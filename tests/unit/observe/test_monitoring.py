@@ -151,7 +151,7 @@ def test_a_sound_stack() -> None:
         (stack([target()], []), "no rule is evaluated"),
         (stack([target()], [alert("Watchdog", "none"), alert("RailDown")]), "docs/runbooks/RailDown.md"),
         (stack([target(health="down")], [alert("Watchdog", "none")]), "connection refused"),
-        (stack([target(health="unknown")], [alert("Watchdog", "none")]), "unknown"),
+        (stack([target(health="unknown")], [alert("RailDown")]), "docs/runbooks/RailDown.md"),
         (stack([target()], [alert("Watchdog", "none")], alertmanager=None), "nobody is told"),
         (stack([], [alert("Watchdog", "none")]), "no target is known"),
     ],
@@ -159,6 +159,13 @@ def test_a_sound_stack() -> None:
 def test_a_stack_that_is_not_sound(state: StackState, said: str) -> None:
     assert state.exit_code is ExitCode.VERDICT_BAD
     assert said in state.text()
+
+
+def test_a_prometheus_that_has_just_started_gives_no_verdict() -> None:
+    state = stack([target(), target("node", health="unknown")], [])
+    assert state.exit_code is ExitCode.NO_VERDICT
+    assert "ask again" in state.text()
+    assert "no rule is evaluated" not in state.text()
 
 
 @pytest.mark.parametrize(
