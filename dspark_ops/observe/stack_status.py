@@ -56,7 +56,10 @@ class StackState:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Bad when a target is down, an alert that matters fires, or alerts reach nobody; no verdict before all were asked."""
+        """Bad when a target is down, an alert that matters fires, or alerts reach nobody.
+
+        Else no verdict as long as not every target was asked.
+        """
         firing = [alert for alert in self.alerts if alert.state == "firing" and alert.severity not in _QUIET]
         down = [target for target in self.targets if target.health not in ("up", "unknown")]
         deaf = not self.alertmanager or not self.targets or (self.asked and not self.heartbeat)

@@ -69,13 +69,14 @@ class RailView:
 
 @dataclass(frozen=True)
 class NodeView:
-    """One node. problem: why it could not be asked. down: sources that could not be read."""
+    """One node. problem: why it could not be asked. gpu_asked: it has one by its profile. down: sources not read."""
 
     role: Role
     problem: str | None = None
     rails: tuple[RailView, ...] = ()
     memory_available_gib: float | None = None
     memory_margin_gib: float | None = None
+    gpu_asked: bool = True
     gpu_power_w: float | None = None
     gpu_load: float | None = None
     gpu_celsius: float | None = None
@@ -86,9 +87,10 @@ class NodeView:
 
 @dataclass(frozen=True)
 class EngineView:
-    """The engine over the last interval. positions: acceptance by position, first to last."""
+    """The engine over the last interval. drafts: it may draft tokens, as far as is known; positions: first to last."""
 
     acceptance: float | None
+    drafts: bool
     positions: tuple[float, ...]
     steps_per_s: float | None
     tokens_per_step: float | None
@@ -209,6 +211,7 @@ def _node(role: Role, samples: Samples | None, problem: str | None) -> NodeView:
         rails=tuple(_rail(samples, labels) for labels, _ in samples.get("dspark_rail_present", ())),
         memory_available_gib=_gib(_one(samples, "dspark_memory_available_bytes")),
         memory_margin_gib=_gib(_one(samples, "dspark_memory_floor_margin_bytes")),
+        gpu_asked=_where(samples, "dspark_source_up", "source", "gpu") is not None,
         gpu_power_w=_one(samples, "dspark_gpu_power_watts"),
         gpu_load=_one(samples, "dspark_gpu_utilization_ratio"),
         gpu_celsius=_one(samples, "dspark_gpu_temperature_celsius"),
@@ -268,6 +271,9 @@ def _engine(samples: Samples) -> EngineView:
     )
     return EngineView(
         acceptance=_one(samples, "dspark_acceptance_ratio"),
+        # One that answers and counts no drafts makes none; after a first reading alone nothing is known of it.
+        drafts=_one(samples, "dspark_engine_interval_seconds") is None
+        or _one(samples, "dspark_acceptance_drafts") is not None,
         positions=tuple(value for _, value in places),
         steps_per_s=_one(samples, "dspark_steps_per_second"),
         tokens_per_step=_one(samples, "dspark_tokens_per_step"),

@@ -82,7 +82,7 @@ def test_what_two_programs_tell_is_shown_once() -> None:
 def test_the_first_restart_of_a_cause_is_counted(tmp_path: Path) -> None:
     """Its series begins with it, at 1: to increase() that is no increase."""
     (expr,) = [e for path in dashboard_files() for e in expressions(load(path)) if "restarts_total" in e]
-    series = "dspark_supervisor_restarts_total{job=\"dspark\",role=\"head\",cause=\"%s\"}"
+    series = 'dspark_supervisor_restarts_total{job="dspark",role="head",cause="%s"}'
     test = {
         "interval": "1m",
         "input_series": [

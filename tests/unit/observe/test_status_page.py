@@ -97,6 +97,21 @@ def test_a_pair_that_serves() -> None:
     assert "not known" not in page.text
 
 
+def test_what_a_pair_does_not_have_is_no_gap() -> None:
+    """A profile without a GPU, an engine without a draft model: nothing is to be known of them."""
+    lacks = ("dspark_gpu", "dspark_acceptance", 'source="gpu')
+    lines = {
+        role: "".join(
+            line for line in scrape(role).splitlines(keepends=True) if not any(word in line for word in lacks)
+        )
+        for role in ("head", "worker")
+    }
+    text = Page(render_page(view(scrapes=lines))).text
+    assert "not known" not in text
+    assert "GPU" not in text
+    assert "acceptance" not in text
+
+
 def test_nothing_is_loaded_and_nothing_runs() -> None:
     page = Page(render_page(view()))
     assert not {"script", "img", "link", "iframe", "object", "form", "a"} & set(page.tags)
