@@ -17,7 +17,7 @@ import pytest
 from tests.lab.conftest import HEAD, WORKER, RehearsalPair
 from tests.lab.operator_cli import Operator
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1500)]
 
 #: Everything that monitoring may bring to a node; what Debian's own packages make is theirs and goes with them.
 _LEFT = r"""
@@ -181,7 +181,6 @@ def test_a_rail_that_is_down_is_told_to_people(monitored: Operator, receiver: Re
     eventually("its end", lambda: alert(monitored, "RailDown") is None, 90)
 
 
-@pytest.mark.soak
 def test_the_heartbeat_comes_every_minute(monitored: Operator, receiver: Receiver) -> None:
     begun = time.monotonic()
     beats = eventually("four heartbeats", lambda: (b := [at for at in receiver.beats() if at >= begun])[3:] and b, 400)
@@ -189,7 +188,6 @@ def test_the_heartbeat_comes_every_minute(monitored: Operator, receiver: Receive
     assert max(gaps) < 90, gaps
 
 
-@pytest.mark.soak
 def test_a_receiver_that_refuses_is_told_of(monitored: Operator, receiver: Receiver) -> None:
     receiver.refuses = True
     try:
@@ -200,7 +198,6 @@ def test_a_receiver_that_refuses_is_told_of(monitored: Operator, receiver: Recei
         receiver.refuses = False
 
 
-@pytest.mark.soak
 def test_a_dead_engine_is_told_and_its_return_too(monitored: Operator, receiver: Receiver, pair: RehearsalPair) -> None:
     """Without a supervisor nobody restarts it: it stays down for longer than the two minutes of the alert."""
     pair.run(HEAD, "sudo pkill -9 -f [V]LLM::EngineCore")
@@ -214,7 +211,6 @@ def test_a_dead_engine_is_told_and_its_return_too(monitored: Operator, receiver:
     eventually("its end", lambda: receiver.heard("TargetMissing", "resolved"), 500)
 
 
-@pytest.mark.soak
 def test_an_installation_that_was_killed_is_finished_by_the_next(monitored: Operator, pair: RehearsalPair) -> None:
     assert monitored.run("monitor remove", "--yes").rc == 0
     assert monitored.kill_at("monitor install", "apply ...", "--yes", delay_s=25)
