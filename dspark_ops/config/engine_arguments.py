@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,6 +38,11 @@ OWNED_OPTIONS = {
 
 #: Options whose value is a secret.
 SECRET_OPTIONS = frozenset({"--api-key", "--hf-token", "--ssl-keyfile-password"})
+
+#: Variables whose value is a secret: the engine's key, and what other libraries of the image read. By name alone.
+SECRET_VARIABLE = re.compile(
+    r"(?:\w*_)?(?:(?:API)?KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

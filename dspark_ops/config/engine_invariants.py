@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dspark_ops.config.engine_arguments import OWNED_OPTIONS, SECRET_OPTIONS, Option, take_apart
+from dspark_ops.config.engine_arguments import OWNED_OPTIONS, SECRET_OPTIONS, SECRET_VARIABLE, Option, take_apart
 from dspark_ops.config.models import Profile, Site
 from dspark_ops.config.problem import Invariant, Problem
 from dspark_ops.config.release_names import ReleaseNames, release_names
@@ -213,7 +213,15 @@ def variables_are_known(site: Site, profile: Profile) -> Iterator[Problem]:
     for name, value in site.serve.environment.items():
         key = f"{_ENV}.{name}"
         why = _FORBIDDEN.get((name, value.strip()))
-        if name in owned:
+        if SECRET_VARIABLE.fullmatch(name):
+            yield Problem(
+                "cfg.variable_secret",
+                key,
+                f"{name} puts a secret where `docker inspect` and the release's record on both nodes show it; expected "
+                "no secret in the environment: the API stays on the loopback without a key, and clients' keys are "
+                "`dspark-ops gateway key add`; remove the line",
+            )
+        elif name in owned:
             got = f"{value!r}" if value else "empty, which is not unset"
             yield Problem("cfg.variable_owned", key, f"{got}: {name} is set by dspark-ops; {owned[name]}")
         elif not value.strip():

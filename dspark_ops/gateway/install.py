@@ -12,6 +12,7 @@ from dspark_ops.ansible_run.runner import run_playbook
 from dspark_ops.config.load import LoadedSite
 from dspark_ops.errors import ConfigError
 from dspark_ops.exitcodes import ExitCode
+from dspark_ops.gateway.certificate import check_pair
 from dspark_ops.gateway.program import zipapp
 from dspark_ops.gateway.render import CONFIGURATION, UNITS, render_all
 from dspark_ops.gateway.settings import GatewaySettings, Places, places_of, settings_of
@@ -32,13 +33,16 @@ def install(
     """Bring the gateway to the head, or up to date; a second run changes nothing.
 
     Raises:
-        ConfigError: the section does not hold together, or a file that it names is not there.
+        ConfigError: the section does not hold together, a file that it names is not there, or a key of another
+            certificate.
         RefusedError: declined.
     """
     settings = settings_of(loaded)
     for name, path in named_files(settings).items():
         if not path.is_file():
             raise ConfigError(f"gateway.{name}: {path} is no file", hint="put it there, or change the site file")
+    if settings.site.certificate is not None and settings.site.certificate_key is not None:
+        check_pair(settings.site.certificate, settings.site.certificate_key)
     variables = install_variables(settings, places_of(loaded))
     return _change("gateway install", loaded, settings, variables, consent, progress, check=check, diff=diff)
 

@@ -169,6 +169,18 @@ WRONG = {
         "serve.extra_args.0",
         ["did you mean --max-cudagraph-capture-size?"],
     ),
+    "the engine's key": (
+        _variable("VLLM_API_KEY", "planted-key"),
+        "cfg.variable_secret",
+        "serve.environment.VLLM_API_KEY",
+        ["docker inspect", "dspark-ops gateway key add", "remove the line"],
+    ),
+    "a token of the hub": (
+        _variable("HF_TOKEN", "planted-key"),
+        "cfg.variable_secret",
+        "serve.environment.HF_TOKEN",
+        ["remove the line"],
+    ),
     "a short option": (_argument("-tp=1"), "cfg.argument_form", "serve.extra_args.0", ["'-tp=1'", "long one"]),
 }
 
@@ -183,6 +195,7 @@ def test_a_wrong_setting_is_refused(refused: Refused, what: str) -> None:
         assert f"[{rule}]" in message
     for word in words:
         assert word in message
+    assert "planted-key" not in message
 
 
 def test_validate_ends_with_2_and_contacts_nothing(site_path: Path, site_text: str) -> None:
@@ -209,6 +222,7 @@ def test_validate_ends_with_2_and_contacts_nothing(site_path: Path, site_text: s
         _variable("VLLM_USE_BREAKABLE_CUDAGRAPH", "0"),
         _variable("DSPARK_KV_RECORD", "fp8"),
         _variable("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"),
+        _variable("VLLM_MULTI_STREAM_GEMM_TOKEN_THRESHOLD", "256"),
     ],
 )
 def test_what_is_right_passes(load: Load, override: str) -> None:
