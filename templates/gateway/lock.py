@@ -28,6 +28,8 @@ LOCK = Path(__file__).with_name("requirements.lock")
 WANTED = "litellm[proxy]>=1.84"
 QUARANTINE = timedelta(days=7)
 PYTHONS = ((3, 11), (3, 12))  # Debian 12; DGX OS 7 (Ubuntu 24.04)
+#: A marker may tell patch releases apart: Debian 12 has 3.11.2, and whoever built a Python has a later one.
+PATCHES = (2, 9)
 ARCHITECTURES = ("x86_64", "aarch64")
 GLIBC_MINOR = 36
 UV = "0.13.9"
@@ -91,11 +93,15 @@ def targets() -> list[tuple[tuple[int, int], str]]:
 
 
 def wanted_on(package: Mapping[str, Any], python: tuple[int, int], architecture: str) -> bool:
-    """Whether a target installs the package."""
+    """Whether a target installs the package, by any of the patch releases that it may have."""
+    return any(_wanted_by(package, python, patch, architecture) for patch in PATCHES)
+
+
+def _wanted_by(package: Mapping[str, Any], python: tuple[int, int], patch: int, architecture: str) -> bool:
     short = ".".join(map(str, python))
     environment = {
         "python_version": short,
-        "python_full_version": f"{short}.9",
+        "python_full_version": f"{short}.{patch}",
         "platform_machine": architecture,
         "sys_platform": "linux",
         "platform_system": "Linux",
