@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,10 +38,9 @@ OWNED_OPTIONS = {
 #: Options whose value is a secret.
 SECRET_OPTIONS = frozenset({"--api-key", "--hf-token", "--ssl-keyfile-password"})
 
-#: Variables whose value is a secret: the engine's key, and what other libraries of the image read. By name alone.
-SECRET_VARIABLE = re.compile(
-    r"(?:\w*_)?(?:(?:API)?KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)", re.IGNORECASE
-)
+#: Variables of the engine whose value is a secret of ours. What other libraries read (HF_TOKEN) is the operator's
+#: choice; the doctor tells of it.
+SECRET_VARIABLES = frozenset({"VLLM_API_KEY"})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dspark_ops.config.engine_arguments import OWNED_OPTIONS, SECRET_OPTIONS, SECRET_VARIABLE, Option, take_apart
+from dspark_ops.config.engine_arguments import OWNED_OPTIONS, SECRET_OPTIONS, SECRET_VARIABLES, Option, take_apart
 from dspark_ops.config.models import Profile, Site
 from dspark_ops.config.problem import Invariant, Problem
 from dspark_ops.config.release_names import ReleaseNames, release_names
@@ -213,7 +213,7 @@ def variables_are_known(site: Site, profile: Profile) -> Iterator[Problem]:
     for name, value in site.serve.environment.items():
         key = f"{_ENV}.{name}"
         why = _FORBIDDEN.get((name, value.strip()))
-        if SECRET_VARIABLE.fullmatch(name):
+        if name in SECRET_VARIABLES:
             yield Problem(
                 "cfg.variable_secret",
                 key,

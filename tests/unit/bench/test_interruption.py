@@ -24,6 +24,10 @@ run_bench(small(classes=("prose",), caches=("cold",), rounds=100, warmup_max=5, 
 """
 
 
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_leaves_a_readable_partial_run(number: signal.Signals, tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
@@ -32,6 +36,8 @@ def test_a_signal_leaves_a_readable_partial_run(number: signal.Signals, tmp_path
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
+        # Whoever runs the tests in the background has it ignored.
+        preexec_fn=_hear_interrupts,
     ) as process:
         try:
             until = time.monotonic() + 50

@@ -175,12 +175,6 @@ WRONG = {
         "serve.environment.VLLM_API_KEY",
         ["docker inspect", "dspark-ops gateway key add", "remove the line"],
     ),
-    "a token of the hub": (
-        _variable("HF_TOKEN", "planted-key"),
-        "cfg.variable_secret",
-        "serve.environment.HF_TOKEN",
-        ["remove the line"],
-    ),
     "a short option": (_argument("-tp=1"), "cfg.argument_form", "serve.extra_args.0", ["'-tp=1'", "long one"]),
 }
 
