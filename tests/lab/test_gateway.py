@@ -174,6 +174,6 @@ def test_the_cloud_answers_while_the_pair_restarts(gateway: Gateway) -> None:
 def test_removed_it_leaves_its_books_alone(gateway: Gateway) -> None:
     done = gateway.operator.run("gateway remove", "--yes", "--json")
     assert (done.rc, done.document()["verdict"]) == (0, "changed"), done
-    assert gateway.operator.on("head", "sh", "-c", f"'{_LEFT}'").split() == ["ledger.json"]
+    assert gateway.operator.on("head", "sh", "-c", f"'{_LEFT}'").split() == ["ledger.json", "ledger.lock"]
     again = gateway.operator.run("gateway remove", "--yes", "--json")
     assert (again.rc, again.document()["changes"]) == (0, []), again
