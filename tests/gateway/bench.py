@@ -1,6 +1,6 @@
 """The gateway as a site would have it, on loopback: rendered by the product, run by the real HAProxy and LiteLLM.
 
-Different from a node only in ports, directories and one time: the shim asks the status port five times a second, not
+Different from a node only in ports, directories and times: the shim asks the status port five times a second, not
 once, so that three failed checks take 0.6 s.
 """
 
@@ -82,14 +82,23 @@ def only_words_of(word: str, answer: Answer) -> None:
 
 
 class Bench:
-    """Both programs and all that they talk to. cloud, site: fields in place of the bench's own."""
+    """Both programs and all that they talk to. cloud, site: fields in place of the bench's own. minute_s: over how long
+    the edge counts the requests of a client."""
 
     local_limit, cloud_limit = 1_048_576, 200_000
     model, local_only_model, cloud_model = "deepseek-v4-flash", "deepseek-v4-flash-local", "vendor/flash"
     inner_models = ("dspark-first", "dspark-local", "dspark-cloud")
 
-    def __init__(self, root: Path, *, cloud: dict[str, Any] | None = None, site: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        cloud: dict[str, Any] | None = None,
+        site: dict[str, Any] | None = None,
+        minute_s: int = 60,
+    ) -> None:
         self._root = root
+        self._minute_s = minute_s
         self._given_cloud, self._given_site = cloud or {}, site or {}
         self._held = ExitStack()
         self._numbers = itertools.count()
@@ -299,10 +308,16 @@ class Bench:
             status_port=self.status.port,
         )
         self.rendered = render_all(self._settings(), places)
-        asked = self.rendered["shim.cfg"].replace(" inter 1s ", " inter 200ms ")
-        assert asked != self.rendered["shim.cfg"], "the shim's check is rendered in other words than this bench knows"
+        sooner = {
+            "shim.cfg": (" inter 1s ", " inter 200ms "),
+            "edge.cfg": ("gpc0_rate(60s)", f"gpc0_rate({self._minute_s}s)"),
+        }
         for name in CONFIGURATION:
-            (root / "configuration" / name).write_text(asked if name == "shim.cfg" else self.rendered[name])
+            text = self.rendered[name]
+            if name in sooner:
+                assert text.count(sooner[name][0]) == 1, f"{name} is rendered in other words than this bench knows"
+                text = text.replace(*sooner[name])
+            (root / "configuration" / name).write_text(text)
         (root / "gateway.pyz").write_bytes(zipapp())
         certificate, key = self_signed("localhost")
         (root / "ca.pem").write_bytes(certificate)

@@ -21,7 +21,7 @@ from tests.gateway.asking import Answer, asked, chat
 #: What the scripted model answers, and every word of the stand-in cloud's answers.
 LOCAL_TEXT, CLOUD_WORD = "The quick brown fox jumps over the lazy dog.", "meadow"
 _TIMEOUT_S = 60.0
-#: The edge takes 240 requests a minute of a client; the refused ones count too.
+#: The edge takes 240 requests a minute of a client.
 _PAUSE_S = 0.5
 
 
