@@ -258,6 +258,13 @@ _LATCHES = Expect(
     "latches", frozenset({"process"}), frozenset({"latched"}), detect_goal_s=_DEATH_S, restarts=5, starts=5
 )
 
+#: No GPU is here to fall off a bus: the program that prints the kernel's log says so, and a rank dies of it.
+_DMESG = "/usr/local/sbin/dmesg"
+_XID = f"""at=$(cut -d' ' -f1 /proc/uptime); mkdir -p {PLACE}
+echo "[$at] NVRM: Xid (PCI:000f:01:00): 79, pid=1234, name=python3, GPU has fallen off the bus." > {PLACE}/dmesg
+printf '#!/bin/sh\\nexec cat {PLACE}/dmesg\\n' > {_DMESG}; chmod 755 {_DMESG}; sleep 8
+{_KILL_CORE}"""
+
 ALL: tuple[Fault, ...] = (
     *(_killed(name) for name in PROCESSES),
     # Its launcher ends some seconds later; where it does not, the next canary is the first to ask.
@@ -343,6 +350,12 @@ ALL: tuple[Fault, ...] = (
         on("head", _GOOD_COMMAND),
         limit_s=600.0,
         settings={"budget": 4},
+    ),
+    Fault(
+        "a fatal Xid, and a rank dies",
+        Expect("latches", alerts=frozenset({"latched", "harm"}), detect_goal_s=20.0),
+        on("head", _XID),
+        on("head", f"rm -f {_DMESG} {PLACE}/dmesg"),
     ),
     Fault("kill -9 supervisor at serving", _CALM, on("head", _MPID)),
     *(_killed_at(state, _KILL_CORE, _DIED) for state in ("stopping", "cooling", "starting", "gate")),
