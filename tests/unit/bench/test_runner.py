@@ -150,7 +150,10 @@ def test_answers_are_checked(whole: tuple[Run, list[Progress]]) -> None:
     run, _ = whole
     for name in ("code", "prose", "long-context", "predictable"):
         assert {s.correct for s in run.samples if s.content_class == name} == {True}
-    assert True in {s.correct for s in run.samples if s.content_class == "tool-json"}
+    # A call that the limit of tokens cut cannot be told; every whole one is right.
+    calls = [s for s in run.samples if s.content_class == "tool-json"]
+    assert {s.correct for s in calls if s.finish_reason != "length"} == {True}
+    assert {s.correct for s in calls if s.finish_reason == "length"} <= {None, True}
 
 
 def test_progress_counts_up_and_the_time_left_goes_down(whole: tuple[Run, list[Progress]]) -> None:
