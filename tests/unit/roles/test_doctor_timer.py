@@ -30,42 +30,11 @@ from dspark_ops.doctor.timer import (
 from dspark_ops.errors import ConfigError, RefusedError
 from dspark_ops.report.models import Report
 from tests.unit.doctor.pair_fixture import load_case_site
+from tests.unit.roles.fake_systemd import SYSTEMCTL
 from tests.unit.roles.test_templates import render
 
 # Several runs of ansible-playbook on a busy machine.
 pytestmark = pytest.mark.timeout(180)
-
-# As `systemctl --user`: knows the units that are in the directory at the last daemon-reload.
-SYSTEMCTL = """
-home = os.environ["FAKE_SYSTEMD"] + "/"
-words = [word for word in sys.argv[1:] if not word.startswith("-")]
-open(home + "calls", "a").write(" ".join(sys.argv[1:]) + "\\n")
-state = json.load(open(home + "state"))
-verb, unit = words[0], (words + [""])[1]
-if verb == "daemon-reload":
-    state["known"] = sorted(os.listdir(os.environ["FAKE_UNITS"]))
-elif verb == "show":
-    known = unit in state["known"]
-    print("LoadState=" + ("loaded" if known else "not-found"))
-    print("ActiveState=" + ("active" if unit in state["active"] else "inactive"))
-elif verb == "is-enabled":
-    print("enabled" if unit in state["enabled"] else "disabled")
-    json.dump(state, open(home + "state", "w"))
-    sys.exit(0 if unit in state["enabled"] else 1)
-elif verb in ("enable", "start", "restart", "disable", "stop"):
-    if unit not in state["known"]:
-        sys.exit("Unit %s not found." % unit)
-    of = state["enabled" if verb in ("enable", "disable") else "active"]
-    if unit in of:
-        of.remove(unit)
-    if verb in ("enable", "start", "restart"):
-        of.append(unit)
-elif verb in ("list-unit-files", "is-active", "is-system-running"):
-    pass
-else:
-    sys.exit("what is " + " ".join(sys.argv[1:]))
-json.dump(state, open(home + "state", "w"))
-"""
 
 
 class Machine:

@@ -28,7 +28,7 @@ from dspark_ops.gateway.render import render_all
 from dspark_ops.gateway.settings import Places
 from dspark_ops.paths import data_dir
 from tests.unit.gateway.conftest import cloud_site, settings_with
-from tests.unit.roles.test_doctor_timer import SYSTEMCTL
+from tests.unit.roles.fake_systemd import SYSTEMCTL, FakeSystemd
 
 # Eight runs of ansible-playbook and two environments on a busy machine.
 pytestmark = pytest.mark.timeout(1800)
@@ -72,12 +72,10 @@ class Machine:
     """A head with an /etc and a library directory of its own. port: where the router and the edge answer."""
 
     def __init__(self, root: Path, port: int) -> None:
-        self.root, self.lib, self.etc, self.systemd = root, root / "lib", root / "etc", root / "systemd"
+        self.root, self.lib, self.etc, self.systemd = root, root / "lib", root / "etc", FakeSystemd(root / "systemd")
         shutil.copytree("/etc", self.etc, symlinks=True, ignore=shutil.ignore_patterns("*.lock"))
         self.units, self.gateway = self.etc / "systemd/system", self.etc / "dspark/gateway"
         self.units.mkdir(parents=True, exist_ok=True)
-        self.systemd.mkdir()
-        (self.systemd / "state").write_text('{"known": [], "enabled": [], "active": []}')
         (root / "inventory").write_text(
             f"[head]\nh\n[head:vars]\nansible_connection=local\nansible_user=root\n"
             f"ansible_python_interpreter={sys.executable}\n"
@@ -126,18 +124,6 @@ class Machine:
         assert found is not None, ended.stdout
         return int(found[1])
 
-    @property
-    def state(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = json.loads((self.systemd / "state").read_text())
-        return found
-
-    def take_calls(self) -> str:
-        """What was asked of systemctl since the last time."""
-        path = self.systemd / "calls"
-        text = path.read_text() if path.exists() else ""
-        path.write_text("")
-        return text
-
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: Callable[[str, str], None]) -> Iterator[Machine]:
@@ -148,7 +134,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: Callable[[
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Alive)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     made = Machine(tmp_path, server.server_address[1])
-    monkeypatch.setenv("FAKE_SYSTEMD", str(made.systemd))
+    monkeypatch.setenv("FAKE_SYSTEMD", str(made.systemd.home))
     monkeypatch.setenv("FAKE_UNITS", str(made.units))
     yield made
     server.shutdown()
@@ -168,7 +154,7 @@ def test_installed_unchanged_given_a_client_brought_up_to_date_and_removed(machi
 
     # A umask of root's own, as hardened heads have it, keeps nothing from the router's user.
     machine.run()
-    assert sorted(machine.state["active"]) == sorted(machine.state["enabled"]) == UNITS
+    assert sorted(machine.systemd.state["active"]) == sorted(machine.systemd.state["enabled"]) == UNITS
     assert {name for name in UNITS if (machine.units / name).is_file()} == set(UNITS)
     passwd = (machine.etc / "passwd").read_text()
     assert "dspark-edge:" in passwd
@@ -187,9 +173,9 @@ def test_installed_unchanged_given_a_client_brought_up_to_date_and_removed(machi
     asked = [str(machine.lib / "gateway/bin/python"), "-I", "-c", "import router; print(router.WORD)"]
     assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "there\n"
 
-    machine.take_calls()
+    machine.systemd.take_calls()
     assert machine.run() == 0
-    calls = machine.take_calls()
+    calls = machine.systemd.take_calls()
     assert "restart" not in calls
     assert "reload " not in calls
 
@@ -200,7 +186,9 @@ def test_installed_unchanged_given_a_client_brought_up_to_date_and_removed(machi
     maps = {name: rendered[name] for name in CLIENT_MAPS}
     assert machine.run(tag="clients", gateway_clients=maps) >= 1
     assert "carol" in (machine.gateway / "clients.map").read_text()
-    assert [line for line in machine.take_calls().splitlines() if "show" not in line] == ["reload dspark-edge.service"]
+    assert [line for line in machine.systemd.take_calls().splitlines() if "show" not in line] == [
+        "reload dspark-edge.service"
+    ]
     assert machine.run(tag="clients", gateway_clients=maps) == 0
 
     # A new lock, and a certificate that somebody took away.
@@ -210,12 +198,12 @@ def test_installed_unchanged_given_a_client_brought_up_to_date_and_removed(machi
     assert (credentials / "tls.pem").is_file()
     assert (machine.lib / "gateway").resolve() != venv
     assert not venv.exists(), "an environment that nobody uses"
-    calls = machine.take_calls()
+    calls = machine.systemd.take_calls()
     assert "restart dspark-gateway.service" in calls
     assert "restart dspark-edge.service" in calls
 
     machine.run(gateway_state="absent")
-    assert machine.state["active"] == machine.state["enabled"] == []
+    assert machine.systemd.state["active"] == machine.systemd.state["enabled"] == []
     assert not any((machine.units / name).exists() for name in UNITS)
     assert not machine.gateway.exists()
     assert list(machine.lib.iterdir()) == []

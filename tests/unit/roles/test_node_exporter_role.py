@@ -17,7 +17,7 @@ import pytest
 from dspark_ops.observe.exporter.config import parse_config
 from dspark_ops.paths import data_dir
 from tests.unit.observe.exporter import trees
-from tests.unit.roles.test_doctor_timer import SYSTEMCTL
+from tests.unit.roles.fake_systemd import SYSTEMCTL, FakeSystemd
 
 # Several runs of ansible-playbook on a busy machine.
 pytestmark = pytest.mark.timeout(600)
@@ -42,10 +42,9 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.units, self.lib, self.etc, self.systemd = (root / name for name in ("units", "lib", "etc", "systemd"))
+        self.units, self.lib, self.etc = (root / name for name in ("units", "lib", "etc"))
+        self.systemd = FakeSystemd(root / "systemd")
         self.units.mkdir()
-        self.systemd.mkdir()
-        (self.systemd / "state").write_text('{"known": [], "enabled": [], "active": []}')
         (root / "play.yml").write_text(PLAY)
         self.program = root / "program.pyz"
         self.program.write_text("program 1\n")
@@ -78,24 +77,12 @@ class Machine:
         assert found is not None, ended.stdout
         return int(found[1]), ended.stdout
 
-    @property
-    def state(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = json.loads((self.systemd / "state").read_text())
-        return found
-
-    def take_calls(self) -> str:
-        """What was asked of systemctl since the last time."""
-        path = self.systemd / "calls"
-        text = path.read_text() if path.exists() else ""
-        path.write_text("")
-        return text
-
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: Callable[[str, str], None]) -> Machine:
     made = Machine(tmp_path)
     on_path("systemctl", SINCE + SYSTEMCTL)
-    monkeypatch.setenv("FAKE_SYSTEMD", str(made.systemd))
+    monkeypatch.setenv("FAKE_SYSTEMD", str(made.systemd.home))
     monkeypatch.setenv("FAKE_UNITS", str(made.units))
     return made
 
@@ -108,30 +95,30 @@ def test_installed_a_second_time_unchanged_and_removed(machine: Machine) -> None
 
     made, _ = machine.run()
     assert made >= foretold
-    assert machine.state["active"] == machine.state["enabled"] == ["dspark-exporter.service"]
+    assert machine.systemd.state["active"] == machine.systemd.state["enabled"] == ["dspark-exporter.service"]
     config = machine.etc / "exporter.json"
     assert parse_config(config.read_text()).site == "example"
     assert stat.S_IMODE(config.stat().st_mode) == 0o644
     assert (machine.lib / "exporter.pyz").read_text() == "program 1\n"
 
-    machine.take_calls()
+    machine.systemd.take_calls()
     again, _ = machine.run()
     assert again == 0
-    assert "restart" not in machine.take_calls()
+    assert "restart" not in machine.systemd.take_calls()
 
     machine.program.write_text("program 2\n")
     assert machine.run()[0] == 2
-    assert "restart dspark-exporter.service" in machine.take_calls()
+    assert "restart dspark-exporter.service" in machine.systemd.take_calls()
 
     # A run that was killed before its restart left a program that is older than its configuration.
     later = time.time() + 3600
     os.utime(config, (later, later))
     assert machine.run()[0] == 1
-    assert "restart dspark-exporter.service" in machine.take_calls()
+    assert "restart dspark-exporter.service" in machine.systemd.take_calls()
 
     (machine.etc / "somebody-elses.json").write_text("{}")
     machine.run("absent")
-    assert machine.state["active"] == machine.state["enabled"] == []
+    assert machine.systemd.state["active"] == machine.systemd.state["enabled"] == []
     assert not list(machine.units.iterdir())
     assert not machine.lib.exists()
     assert [path.name for path in machine.etc.iterdir()] == ["somebody-elses.json"]

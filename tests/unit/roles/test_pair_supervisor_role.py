@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dspark_ops.paths import data_dir
-from tests.unit.roles.test_doctor_timer import SYSTEMCTL
+from tests.unit.roles.fake_systemd import SYSTEMCTL
 
 # Several runs of ansible-playbook on a busy machine.
 pytestmark = pytest.mark.timeout(600)
