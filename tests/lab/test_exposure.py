@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.operator_cli import Operator
+from tests.lab.node_power import node_container
+from tests.lab.operator_cli import HOSTS, Operator
 
 pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1800)]
 NOWHERE = 'exposure.management_sources=["203.0.113.0/24"]'
@@ -27,10 +28,10 @@ def unit(operator: Operator, role: str) -> str:
 @pytest.fixture
 def listening(operator: Operator) -> Iterator[Operator]:
     """A server on every address of both nodes, as an engine's store is; and no packet filter of ours afterwards."""
-    for role in ("head", "worker"):
+    for role in HOSTS:
         operator.on(role, *_LISTEN.split())
     yield operator
-    for role in ("head", "worker"):
+    for role in HOSTS:
         operator.on(role, "systemctl", "stop", "dspark-test-listener", check=False)
     done = operator.run("exposure remove", "--yes")
     assert done.rc == 0, done
@@ -40,7 +41,7 @@ def test_applied_audited_applied_again_and_removed(listening: Operator) -> None:
     before = listening.run("exposure audit", "--json")
     assert before.rc == 1, before
     rows = {(row["node"], row["port"]): row for row in before.document()["rows"]}
-    assert {rows[role, PORT]["verdict"] for role in ("head", "worker")} == {"exposed"}
+    assert {rows[role, PORT]["verdict"] for role in HOSTS} == {"exposed"}
 
     check = listening.run("exposure apply", "--check", "--json")
     assert check.rc == 0, check
@@ -53,7 +54,7 @@ def test_applied_audited_applied_again_and_removed(listening: Operator) -> None:
 
     after = listening.run("exposure audit", "--json")
     rows = {(row["node"], row["port"]): row for row in after.document()["rows"]}
-    for role in ("head", "worker"):
+    for role in HOSTS:
         row = rows[role, PORT]
         assert row["verdict"] == "ok", row
         assert {attempt["said"] for attempt in row["attempts"]} == {"silent"}, row
@@ -101,8 +102,8 @@ def test_a_killed_control_host_leaves_both_nodes_as_they_were(listening: Operato
         time.sleep(2)
 
 
-def test_a_reboot_keeps_the_rules(listening: Operator) -> None:
-    """The unit alone brings them back, as at a boot: the table is gone and the unit is started."""
+def test_rules_that_are_gone_come_back(listening: Operator) -> None:
+    """By a start of the unit, as at a boot, and by the next `apply`, which says on which node."""
     assert listening.run("exposure apply", "--yes").rc == 0
     listening.on("head", "nft", "delete", "table", "inet", "dspark_exposure")
     listening.on("head", "systemctl", "restart", "dspark-exposure.service")
@@ -112,3 +113,24 @@ def test_a_reboot_keeps_the_rules(listening: Operator) -> None:
     assert [change["node"] for change in check.document()["changes"]] == ["head"], check
     assert listening.run("exposure apply", "--yes").rc == 0
     assert "tcp dport 8443" in table(listening, "head")
+
+
+def test_a_node_that_restarts_is_closed_again(listening: Operator) -> None:
+    """Both lose power: everything that runs ends, and what the kernel held is gone with their network."""
+    from dspark_ops.lab import pair
+
+    assert listening.run("exposure apply", "--yes").rc == 0
+    for role in HOSTS:
+        with node_container(role) as container:
+            container.kill()
+            container.start()
+    pair.up(engine=False)
+    for role in HOSTS:
+        assert unit(listening, role) == "active"
+        assert "tcp dport 22" in table(listening, role)
+        listening.on(role, *_LISTEN.split())
+    done = listening.run("exposure audit", "--json")
+    rows = {(row["node"], row["port"]): row for row in done.document()["rows"]}
+    assert {rows[role, PORT]["verdict"] for role in HOSTS} == {"ok"}, done
+    again = listening.run("exposure apply", "--yes", "--json")
+    assert (again.rc, again.document()["changes"]) == (0, []), again
