@@ -19,14 +19,13 @@ from tests.lab.operator_cli import Operator
 
 pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(1500)]
 
-#: Everything that monitoring may bring to a node; what Debian's own packages make is theirs and goes with them.
+#: Everything that monitoring may bring to a node. The account `prometheus` is of Debian's packages, which leave it.
 _LEFT = r"""
 sudo ls -d /etc/dspark/monitoring /etc/dspark/exporter.json /usr/local/lib/dspark/exporter.pyz 2>/dev/null
 sudo ls -d /etc/prometheus /var/lib/dspark/monitoring-packages /var/lib/prometheus 2>/dev/null
 sudo find /var/lib /var/lib/private -maxdepth 1 -name "dspark-prometheus" -o -maxdepth 1 -name "dspark-alertmanager"
 sudo find /etc/systemd/system /lib/systemd/system -name "*prometheus*" -o -name "dspark-alertmanager*" \
   -o -name "dspark-exporter*" -o -name "dspark-node-exporter*"
-getent passwd prometheus
 sudo ss -Hltn | grep -E ":(9090|9093|9100|9835) "
 true
 """
