@@ -36,19 +36,11 @@ def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = _
 class StandIn:
     """One OpenAI-compatible server of tests/openai_server behind a door, on a port that stays its own.
 
-    `die` refuses connections and cuts those that run; `revive` listens again, with all that it knew. host: an
-    address of this machine.
+    `die` refuses connections and cuts those that run; `revive` listens again, with all that it knew.
     """
 
-    def __init__(
-        self,
-        setup: ServerSetup,
-        *,
-        solver: Solver | None = None,
-        port: int | None = None,
-        host: str = "127.0.0.1",
-    ) -> None:
-        self.port, self.host = port or free_port(), host
+    def __init__(self, setup: ServerSetup, *, solver: Solver | None = None, port: int | None = None) -> None:
+        self.port = port or free_port()
         self._app = make_app(setup, solver=solver)
         self._loop = asyncio.new_event_loop()
         self._peers: dict[Any, asyncio.Transport] = {}
@@ -67,7 +59,7 @@ class StandIn:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:
@@ -88,7 +80,7 @@ class StandIn:
         """Listen (again)."""
         if self._uvicorn is not None:
             return
-        listener = socket.create_server((self.host, self.port), backlog=1024)
+        listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         config = uvicorn.Config(
             self.door,
             http=self._protocol(),

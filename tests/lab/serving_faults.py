@@ -355,7 +355,8 @@ ALL: tuple[Fault, ...] = (
         "a fatal Xid, and a rank dies",
         Expect("latches", alerts=frozenset({"latched", "harm"}), detect_goal_s=20.0),
         on("head", _XID),
-        on("head", f"rm -f {_DMESG} {PLACE}/dmesg"),
+        # The line is there still when a person resumes: it is known from then on, and the pair starts.
+        on("head", f"test ! -e {_DMESG} || {{ {_RESUMED}; sleep 8; rm -f {_DMESG} {PLACE}/dmesg; }}"),
     ),
     Fault("kill -9 supervisor at serving", _CALM, on("head", _MPID)),
     *(_killed_at(state, _KILL_CORE, _DIED) for state in ("stopping", "cooling", "starting", "gate")),

@@ -41,7 +41,7 @@ pgrep -u dspark-edge -a; pgrep -u dspark-gateway -a
 ss -Hltn 'sport = :8443 or sport = :4000 or sport = :8018'
 true
 """
-#: Prints (method, path) of each route of LiteLLM's application, as tests/gateway/bench.py does.
+#: Prints the OpenAPI list of LiteLLM's application. Routes that hide from it are asked in tests/gateway/test_keys.py.
 _LITELLM = """
 import json
 from litellm.proxy.proxy_server import app
