@@ -177,9 +177,13 @@ class Bench:
 
     def wait_shim(self, *, up: bool) -> None:
         """Until the shim passes requests on, or does not."""
+        url = f"http://127.0.0.1:{self.shim_port}"
 
-        def passes() -> bool:
-            found = httpx.post(f"http://127.0.0.1:{self.shim_port}/tokenize", json={}, headers={"x-bench-probe": "1"})
+        def passes() -> bool | None:
+            try:
+                found = httpx.post(f"{url}/tokenize", json={}, headers={"x-bench-probe": "1"})
+            except httpx.RemoteProtocolError:
+                return None  # what runs at the moment of going down is cut, this too
             return found.status_code != 503
 
         wait_until(lambda: passes() is up, f"the shim is {'up' if up else 'down'}")
